@@ -1,0 +1,9 @@
+//! Metadata of StreamHouse: what is stored, the rules by which it changes, and the stores that hold it.
+//!
+//! `model` is plain data, `rules` decide, `store` says what agents may ask; `sqlite` loads, locks and
+//! stores. Nothing here knows the Kafka protocol or the object store.
+
+pub mod ids;
+pub mod model;
+pub mod rules;
+pub mod store;

@@ -1,0 +1,63 @@
+//! Objects: keys in the object store, or inline payloads in the metadata.
+
+use crate::ids::{ObjectId, ObjectName, StoreTime};
+use crate::model::segment::Segment;
+
+/// Where the bytes of an object lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectLocation {
+    pub id: ObjectId,
+    pub name: ObjectName,
+    /// True when the bytes lie in the object's own metadata row.
+    pub inline: bool,
+    pub length_bytes: u64,
+}
+
+/// An object that no segment names any more; its key may be deleted once the grace period is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeletingObject {
+    pub location: ObjectLocation,
+    pub since: StoreTime,
+}
+
+/// How much lies inline, and since when: what decides that compaction runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InlineBacklog {
+    pub objects: u64,
+    pub bytes: u64,
+    /// Commit time of the oldest inline object, `None` when there is none.
+    pub oldest: Option<StoreTime>,
+}
+
+/// Inline objects chosen for compaction, oldest first, with every segment row that names them.
+#[derive(Clone, Debug, Default)]
+pub struct InlineBatch {
+    pub objects: Vec<ObjectLocation>,
+    pub segments: Vec<Segment>,
+}
+
+/// A compaction's result: these rows become those rows (TRACES 17).
+#[derive(Clone, Debug)]
+pub struct Swap {
+    /// The stored object that the new segments name. Its incarnation must be live.
+    pub name: ObjectName,
+    pub length_bytes: u64,
+    /// One entry a partition. A partition of which any replaced row is missing, or stands
+    /// differently, is skipped whole.
+    pub partitions: Vec<SwapPartition>,
+}
+
+/// The rows of one partition in a swap. `replaced` and `added` cover the same offsets.
+#[derive(Clone, Debug)]
+pub struct SwapPartition {
+    pub replaced: Vec<Segment>,
+    pub added: Vec<crate::model::segment::NewSegment>,
+}
+
+/// How many partitions took the swap and how many had changed meanwhile. When none took it, the new
+/// object is registered as deleting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwapResult {
+    pub swapped: usize,
+    pub skipped: usize,
+}

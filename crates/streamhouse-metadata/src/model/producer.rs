@@ -1,0 +1,38 @@
+//! Idempotent producers: what a batch carries and what is remembered of it, per partition.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::StoreTime;
+
+/// Batches remembered per producer and partition, as in Kafka: a client may have five in flight.
+pub const REMEMBERED_BATCHES: usize = 5;
+
+/// What an idempotent producer puts on a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerStamp {
+    pub producer_id: i64,
+    pub epoch: i16,
+    /// Sequence of the batch's first record, 0 ..= 2^31 - 1, wrapping to 0.
+    pub base_sequence: i32,
+}
+
+/// One remembered batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedBatch {
+    pub base_sequence: i32,
+    pub last_sequence: i32,
+    pub base_offset: i64,
+}
+
+/// The row of one producer in one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerState {
+    pub epoch: i16,
+    /// Oldest first, at most [`REMEMBERED_BATCHES`], all of `epoch`. Empty when a refusal created the row.
+    pub batches: VecDeque<RememberedBatch>,
+    /// Since when a batch that does not follow is being refused (TRACES 7).
+    pub gap_since: Option<StoreTime>,
+    pub last_used: StoreTime,
+}
