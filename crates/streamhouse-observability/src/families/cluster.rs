@@ -1,0 +1,166 @@
+//! Gauges about the whole system, from one snapshot of the metadata store.
+//!
+//! They come from one agent; the others, and an agent whose last snapshot failed, show nothing: absent
+//! beats stale. A snapshot is taken at most every ten seconds, and only while somebody scrapes. What
+//! takes it is behind [`ClusterSource`], so nothing here knows a metadata store.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::registry::{Kind, Registry, Sample};
+
+/// How old a snapshot may be before a scrape takes a new one.
+pub(super) const CLUSTER_VIEW_AGE_MAX: Duration = Duration::from_secs(10);
+/// How long a scrape waits for a snapshot before the gauges go absent.
+pub(super) const CLUSTER_VIEW_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The system at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterView {
+    /// Each topic's name and number of partitions.
+    pub topics: Vec<(String, u32)>,
+    /// Live agents.
+    pub agents: u32,
+    /// Bytes in the object store, where the source counts them.
+    pub stored_bytes: Option<StoredBytes>,
+}
+
+/// Object bytes by what keeps them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoredBytes {
+    pub live: u64,
+    pub inline: u64,
+    pub orphan: u64,
+    pub deleting: u64,
+}
+
+/// Takes a snapshot. `None` when another agent speaks for the cluster, or when it cannot be had; the
+/// source logs why.
+#[async_trait]
+pub trait ClusterSource: Send + Sync + 'static {
+    async fn cluster_view(&self) -> Option<ClusterView>;
+}
+
+struct Taken {
+    view: ClusterView,
+    at: SystemTime,
+}
+
+#[derive(Default)]
+pub(super) struct Cluster {
+    taken: Arc<Mutex<Option<Taken>>>,
+    source: Mutex<Option<Arc<dyn ClusterSource>>>,
+    /// When the last snapshot was asked for. Held while one is taken: scrapes that come together
+    /// share it.
+    asked: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Cluster {
+    pub(super) fn new(registry: &Registry) -> Self {
+        let cluster = Self::default();
+        cluster.gauge(
+            registry,
+            "streamhouse_partitions_total",
+            "Partitions of each topic.",
+            &["topic"],
+            |taken| {
+                let topics = taken.view.topics.iter();
+                topics
+                    .map(|(topic, count)| sample(&[topic], f64::from(*count)))
+                    .collect()
+            },
+        );
+        cluster.gauge(registry, "streamhouse_topics_total", "Topics.", &[], |taken| {
+            vec![sample(&[], taken.view.topics.len() as f64)]
+        });
+        cluster.gauge(
+            registry,
+            "streamhouse_agents_active",
+            "Live agents.",
+            &[],
+            |taken| vec![sample(&[], f64::from(taken.view.agents))],
+        );
+        cluster.gauge(
+            registry,
+            "streamhouse_object_store_stored_bytes",
+            "Object bytes by state: live, inline in the metadata, orphan, waiting for deletion.",
+            &["state"],
+            |taken| {
+                let Some(bytes) = taken.view.stored_bytes else {
+                    return Vec::new();
+                };
+                [
+                    ("live", bytes.live),
+                    ("inline", bytes.inline),
+                    ("orphan", bytes.orphan),
+                    ("deleting", bytes.deleting),
+                ]
+                .map(|(state, count)| sample(&[state], count as f64))
+                .into()
+            },
+        );
+        cluster.gauge(
+            registry,
+            "streamhouse_cluster_snapshot_timestamp_seconds",
+            "When the cluster gauges were read.",
+            &[],
+            |taken| {
+                let since = taken.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                vec![sample(&[], since.as_secs_f64())]
+            },
+        );
+        cluster
+    }
+
+    fn gauge(
+        &self,
+        registry: &Registry,
+        name: &'static str,
+        help: &'static str,
+        keys: &'static [&'static str],
+        samples: impl Fn(&Taken) -> Vec<Sample> + Send + Sync + 'static,
+    ) {
+        let taken = self.taken.clone();
+        registry.computed(name, help, Kind::Gauge, keys, move || {
+            taken.lock().as_ref().map(&samples).unwrap_or_default()
+        });
+    }
+
+    pub(super) fn set(&self, view: Option<ClusterView>) {
+        *self.taken.lock() = view.map(|mut view| {
+            view.topics.sort_unstable();
+            Taken {
+                view,
+                at: SystemTime::now(),
+            }
+        });
+    }
+
+    pub(super) fn set_source(&self, source: Arc<dyn ClusterSource>) {
+        *self.source.lock() = Some(source);
+    }
+
+    pub(super) async fn refresh(&self) {
+        let Some(source) = self.source.lock().clone() else {
+            return;
+        };
+        let mut asked = self.asked.lock().await;
+        if asked.is_some_and(|at| at.elapsed() < CLUSTER_VIEW_AGE_MAX) {
+            return;
+        }
+        let view = tokio::time::timeout(CLUSTER_VIEW_TIMEOUT, source.cluster_view()).await;
+        self.set(view.ok().flatten());
+        *asked = Some(Instant::now());
+    }
+}
+
+fn sample(values: &[&str], value: f64) -> Sample {
+    Sample {
+        values: values.iter().map(|value| (*value).to_owned()).collect(),
+        value,
+    }
+}

@@ -1,0 +1,85 @@
+//! The metadata store, seen from its callers: how long each operation takes and how it fails.
+
+use super::buckets;
+use crate::registry::{Counter, Family, Histogram, Registry, closed_label, static_label};
+
+static_label! {
+    /// A method of the metadata store, or `pool_wait`.
+    MetadataOperation, "operation"
+}
+
+closed_label! {
+    /// How a metadata operation failed. A refusal by the rules (fenced, unknown topic) is an answer,
+    /// not a failure.
+    MetadataErrorType, "error_type" {
+        /// Nothing was changed.
+        Unavailable = "unavailable",
+        /// Sent, and the fate is not known.
+        Unknown = "unknown",
+        /// What is stored cannot be trusted.
+        Damaged = "damaged",
+    }
+}
+
+/// One operation's handles: resolve once, all of them are born at zero.
+#[derive(Clone)]
+pub struct MetadataOperationMetrics {
+    pub seconds: Histogram,
+    errors: [Counter; 3],
+}
+
+impl MetadataOperationMetrics {
+    #[must_use]
+    pub fn errors(&self, error_type: MetadataErrorType) -> &Counter {
+        &self.errors[error_type as usize]
+    }
+}
+
+/// The metadata store's families.
+pub struct MetadataMetrics {
+    seconds: Family<(MetadataOperation,), Histogram>,
+    errors: Family<(MetadataOperation, MetadataErrorType), Counter>,
+}
+
+impl MetadataMetrics {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self {
+            seconds: registry.family(
+                "streamhouse_metadata_operation_seconds",
+                "Metadata store operations, as their callers see them.",
+                &buckets::FINE,
+            ),
+            errors: registry.family(
+                "streamhouse_metadata_errors_total",
+                "Metadata store operations that failed, by how.",
+                (),
+            ),
+        }
+    }
+
+    /// Everything about one operation, resolved at once.
+    #[must_use]
+    pub fn operation(&self, name: &'static str) -> MetadataOperationMetrics {
+        let types = [
+            MetadataErrorType::Unavailable,
+            MetadataErrorType::Unknown,
+            MetadataErrorType::Damaged,
+        ];
+        MetadataOperationMetrics {
+            seconds: self.operation_seconds(name),
+            errors: types.map(|error_type| self.errors(name, error_type)),
+        }
+    }
+
+    /// A look-up: resolve once and keep the handle.
+    #[must_use]
+    pub fn operation_seconds(&self, operation: &'static str) -> Histogram {
+        self.seconds.get(&(MetadataOperation(operation),))
+    }
+
+    /// A look-up: resolve once and keep the handle.
+    #[must_use]
+    pub fn errors(&self, operation: &'static str, error_type: MetadataErrorType) -> Counter {
+        self.errors.get(&(MetadataOperation(operation), error_type))
+    }
+}

@@ -1,0 +1,173 @@
+//! The metrics registry: families in, Prometheus text out.
+//!
+//! Families are sorted by name and series by their labels, so the same state renders to the same
+//! bytes. Families that compute their samples at the scrape are closures. Why the registry is ours:
+//! `docs/adr/0001-own-metrics-registry.md`.
+//!
+//! Not here: which metrics exist (`families/`), and serving them over HTTP.
+
+mod cells;
+mod family;
+mod labels;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use parking_lot::RwLock;
+
+pub use cells::{
+    Buckets, Cell, Counter, Gauge, GaugeValue, Histogram, HistogramReading, SecondsCounter, Unit,
+};
+pub use family::Family;
+pub use labels::{LabelValue, Labels, Partition, Topic};
+pub(crate) use labels::{closed_label, static_label};
+pub use text::CONTENT_TYPE;
+
+use family::AnyFamily;
+
+/// Whether a computed family only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// One sample of a computed family: label values in the order of the family's keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    pub values: Vec<String>,
+    pub value: f64,
+}
+
+type Compute = Box<dyn Fn() -> Vec<Sample> + Send + Sync>;
+
+struct Computed {
+    help: &'static str,
+    kind: Kind,
+    keys: &'static [&'static str],
+    compute: Compute,
+}
+
+/// All metrics of one process.
+pub struct Registry {
+    series_max: usize,
+    families: RwLock<BTreeMap<&'static str, Box<dyn AnyFamily>>>,
+    computed: RwLock<BTreeMap<&'static str, Computed>>,
+}
+
+impl Registry {
+    /// `series_max` bounds each family, counted in label sets.
+    #[must_use]
+    pub fn new(series_max: usize) -> Self {
+        Self {
+            series_max: series_max.max(1),
+            families: RwLock::new(BTreeMap::new()),
+            computed: RwLock::new(BTreeMap::new()),
+        }
+    }
+
+    /// Registers a family. Names are written in this crate, so a second family of the same name is
+    /// a mistake in it; the later one replaces the earlier.
+    pub fn family<L: Labels, C: Cell>(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        spec: C::Spec,
+    ) -> Family<L, C> {
+        let family = Family::<L, C>::new(name, help, spec, self.series_max);
+        let earlier = self.families.write().insert(name, Box::new(family.clone()));
+        debug_assert!(earlier.is_none(), "two families are called {name}");
+        family
+    }
+
+    /// Registers a family whose samples are computed at each scrape; no samples, no family. The
+    /// same name again replaces the closure. It must not block.
+    pub fn computed(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        kind: Kind,
+        keys: &'static [&'static str],
+        compute: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
+    ) {
+        let compute = Box::new(compute);
+        self.computed.write().insert(
+            name,
+            Computed {
+                help,
+                kind,
+                keys,
+                compute,
+            },
+        );
+    }
+
+    /// Drops the series of every topic for which `keep` says no.
+    pub fn retain_topics(&self, keep: &dyn Fn(&Topic) -> bool) {
+        for family in self.families.read().values() {
+            family.retain_topics(keep);
+        }
+    }
+
+    /// Everything, as Prometheus text 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut blocks: BTreeMap<&'static str, String> = BTreeMap::new();
+        let mut folded = Vec::new();
+        for (name, family) in self.families.read().iter() {
+            let block = blocks.entry(name).or_default();
+            family.render(block);
+            if family.folded() > 0 {
+                folded.push((family.name(), family.folded()));
+            }
+        }
+        for (name, computed) in self.computed.read().iter() {
+            computed.render(name, blocks.entry(name).or_default());
+        }
+        render_folded(&folded, blocks.entry(FOLDED).or_default());
+        let mut out = String::with_capacity(blocks.values().map(String::len).sum());
+        for block in blocks.values() {
+            out.push_str(block);
+        }
+        out
+    }
+}
+
+const FOLDED: &str = "streamhouse_metrics_folded_series";
+
+fn render_folded(folded: &[(&'static str, usize)], out: &mut String) {
+    if folded.is_empty() {
+        return;
+    }
+    let help = "Label sets that share a series because the metric reached its series limit.";
+    text::header(out, FOLDED, help, "gauge");
+    for (metric, count) in folded {
+        let mut labels = String::new();
+        text::label(&mut labels, "metric", metric);
+        text::sample(out, FOLDED, "", &labels, |out| text::unsigned(out, *count as u64));
+    }
+}
+
+impl Computed {
+    fn render(&self, name: &str, out: &mut String) {
+        let samples = (self.compute)();
+        if samples.is_empty() {
+            return;
+        }
+        let kind = match self.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        text::header(out, name, self.help, kind);
+        for sample in samples {
+            let mut labels = String::new();
+            for (key, value) in self.keys.iter().zip(&sample.values) {
+                text::label(&mut labels, key, value);
+            }
+            text::sample(out, name, "", &labels, |out| text::float(out, sample.value));
+        }
+    }
+}
