@@ -1,0 +1,10 @@
+//! Kafka's v2 record batch, the unit everywhere: its 61-byte header, what is checked when one comes in,
+//! and the search for a record inside one. The records themselves stay opaque (DESIGN §2.3).
+
+mod admission;
+mod header;
+mod records;
+
+pub use admission::{Admission, AdmittedBatch, BatchError, admit};
+pub use header::{BatchHeader, Codec, HEADER_BYTES, HeaderError, PATCHED_BYTES, patched_prefix};
+pub use records::{FoundRecord, RecordsError, find_max_timestamp, find_timestamp};

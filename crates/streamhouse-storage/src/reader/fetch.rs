@@ -1,0 +1,312 @@
+//! Fetch: tail first, then one metadata look-up for all other partitions, then their segments in
+//! parallel; too little data, and it waits for a commit to any of its partitions.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+use streamhouse_metadata::ids::TopicPartition;
+use streamhouse_metadata::model::partition::PartitionSnapshot;
+use streamhouse_metadata::model::segment::{Located, Lookup};
+use streamhouse_observability::families::{FetchSource, TopicMetrics};
+use tokio::time::{Instant, timeout_at};
+
+use super::records::Records;
+use super::segments::{LoadError, Segments};
+use super::tail::Waiter;
+use super::{ReadError, Reader};
+
+/// Partitions of one fetch that are loaded at once.
+const LOADS_AT_ONCE: usize = 8;
+
+/// Whole batches, each with its base offset.
+type Batches = Vec<(i64, Bytes)>;
+/// What was read of a partition, before it is framed.
+type Read = Result<(PartitionSnapshot, Batches, FetchSource), ReadError>;
+
+/// One partition of a fetch.
+#[derive(Clone)]
+pub struct FetchPartition {
+    pub partition: TopicPartition,
+    pub offset: i64,
+    pub max_bytes: usize,
+    /// Where the bytes read are counted.
+    pub topic: Arc<TopicMetrics>,
+}
+
+/// A fetch over some partitions.
+#[derive(Clone)]
+pub struct FetchRequest {
+    pub partitions: Vec<FetchPartition>,
+    /// Of all records in the response; the first batch is returned in any case.
+    pub max_bytes: usize,
+    /// Wait until this much can be returned …
+    pub min_bytes: usize,
+    /// … but no longer than this.
+    pub max_wait: Duration,
+}
+
+/// What was read of one partition; snapshot and records belong to one moment.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    pub snapshot: PartitionSnapshot,
+    pub records: Records,
+}
+
+/// What is planned for one partition.
+enum Plan {
+    Done(Read),
+    Load { located: Located, budget: usize },
+}
+
+impl Reader {
+    /// One result a partition, in the order asked. Returns early with any error.
+    pub async fn fetch(&self, request: &FetchRequest) -> Vec<Result<Fetched, ReadError>> {
+        let deadline = Instant::now() + request.max_wait;
+        let mut rung_at = None;
+        loop {
+            let waiter = Arc::new(Waiter::default());
+            if !request.max_wait.is_zero() {
+                // Before the read: a commit that the read does not see will ring.
+                self.tail
+                    .wait_on(request.partitions.iter().map(|p| p.partition), &waiter);
+            }
+            let results = self.read_all(request).await;
+            let bytes: usize = results
+                .iter()
+                .flatten()
+                .map(|(_, fetched)| fetched.records.length_bytes)
+                .sum();
+            if bytes >= request.min_bytes || results.iter().any(Result::is_err) {
+                if let Some(rung_at) = rung_at {
+                    self.metrics
+                        .fetch
+                        .wakeup_seconds
+                        .observe(Instant::now() - rung_at);
+                }
+                return self.finish(request, results);
+            }
+            if Instant::now() >= deadline {
+                return self.finish(request, results);
+            }
+            if timeout_at(deadline, waiter.rung()).await.is_ok() {
+                rung_at = rung_at.or(waiter.rung_at());
+            }
+        }
+    }
+
+    fn finish(
+        &self,
+        request: &FetchRequest,
+        results: Vec<Result<(FetchSource, Fetched), ReadError>>,
+    ) -> Vec<Result<Fetched, ReadError>> {
+        let count = |(partition, result): (&FetchPartition, Result<(FetchSource, Fetched), ReadError>)| {
+            match result {
+                Ok((source, fetched)) => {
+                    partition
+                        .topic
+                        .fetch_bytes(source)
+                        .add(fetched.records.length_bytes as u64);
+                    Ok(fetched)
+                }
+                Err(error) => {
+                    Segments::report(partition.partition, &error);
+                    Err(error)
+                }
+            }
+        };
+        request.partitions.iter().zip(results).map(count).collect()
+    }
+
+    async fn read_all(&self, request: &FetchRequest) -> Vec<Result<(FetchSource, Fetched), ReadError>> {
+        let count = request.partitions.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let start = self.rotation.fetch_add(1, Ordering::Relaxed) % count;
+        let order: Vec<usize> = (start..count).chain(0..start).collect();
+        let plans = match self.plan(request, &order).await {
+            Ok(plans) => plans,
+            Err(error) => return (0..count).map(|_| Err(error.clone())).collect(),
+        };
+        let mut results: Vec<Option<Result<(FetchSource, Fetched), ReadError>>> = Vec::new();
+        results.resize_with(count, || None);
+        let loads = plans.into_iter().map(|(at, plan)| async move {
+            let result = match plan {
+                Plan::Done(done) => done,
+                Plan::Load { located, budget } => self.load(&request.partitions[at], located, budget).await,
+            };
+            (at, result)
+        });
+        let mut loads = stream::iter(loads).buffer_unordered(LOADS_AT_ONCE);
+        while let Some((at, result)) = loads.next().await {
+            results[at] = Some(result.map(|(snapshot, batches, source)| {
+                let records = Records::frame(&batches, snapshot.leader_epoch);
+                (source, Fetched { snapshot, records })
+            }));
+        }
+        results
+            .into_iter()
+            .map(|result| result.unwrap_or(Err(ReadError::UnknownPartition)))
+            .collect()
+    }
+
+    /// Shares the response's bytes out among the partitions, in the order given.
+    async fn plan(&self, request: &FetchRequest, order: &[usize]) -> Result<Vec<(usize, Plan)>, ReadError> {
+        let mut tails = Vec::with_capacity(order.len());
+        let mut lookups = Vec::new();
+        for &at in order {
+            let wanted = &request.partitions[at];
+            let most = wanted.max_bytes.min(request.max_bytes);
+            let tail = self.tail.read(wanted.partition, wanted.offset, most);
+            if tail.is_none() {
+                lookups.push(Lookup {
+                    partition: wanted.partition,
+                    offset: wanted.offset,
+                    max_bytes: most as u64 + self.options.read_ahead_bytes,
+                });
+            }
+            tails.push((at, tail));
+        }
+        let mut located = if lookups.is_empty() {
+            Vec::new()
+        } else {
+            self.metadata.lookup(&lookups).await?
+        }
+        .into_iter();
+        let mut remaining = request.max_bytes;
+        let mut first = true;
+        let mut plans = Vec::with_capacity(order.len());
+        for (at, tail) in tails {
+            let wanted = &request.partitions[at];
+            let budget = wanted.max_bytes.min(remaining);
+            let plan = match tail {
+                Some((snapshot, mut batches)) => {
+                    keep_within(&mut batches, budget, first);
+                    let taken: usize = batches.iter().map(|(_, batch)| batch.len()).sum();
+                    remaining = remaining.saturating_sub(taken);
+                    first &= batches.is_empty();
+                    Plan::Done(Ok((snapshot, batches, FetchSource::Tail)))
+                }
+                None => match located.next() {
+                    Some(Ok(located)) => {
+                        let available: usize = located
+                            .segments
+                            .iter()
+                            .map(|s| s.segment.length_bytes as usize)
+                            .sum();
+                        let plan = self.plan_load(wanted, located, budget, first);
+                        if let Plan::Load { .. } = plan {
+                            remaining = remaining.saturating_sub(available.min(budget).max(1));
+                            first = false;
+                        }
+                        plan
+                    }
+                    Some(Err(error)) => Plan::Done(Err(error.into())),
+                    None => Plan::Done(Err(ReadError::UnknownPartition)),
+                },
+            };
+            plans.push((at, plan));
+        }
+        Ok(plans)
+    }
+
+    fn plan_load(&self, wanted: &FetchPartition, located: Located, budget: usize, first: bool) -> Plan {
+        let snapshot = located.snapshot;
+        if wanted.offset < snapshot.log_start_offset || wanted.offset > snapshot.high_watermark {
+            return Plan::Done(Err(ReadError::OutOfRange {
+                offset: wanted.offset,
+                snapshot,
+            }));
+        }
+        if located.segments.is_empty() || (budget == 0 && !first) {
+            return Plan::Done(Ok((snapshot, Vec::new(), FetchSource::Tail)));
+        }
+        Plan::Load { located, budget }
+    }
+
+    async fn load(&self, wanted: &FetchPartition, mut located: Located, budget: usize) -> Read {
+        match self.load_located(wanted, &located, budget).await {
+            Err(LoadError::Gone) => {}
+            Err(LoadError::Read(error)) => return Err(error),
+            Ok((batches, source)) => return Ok((located.snapshot, batches, source)),
+        }
+        // Compacted or deleted between look-up and read: look up again, once (TRACES 17).
+        let lookup = Lookup {
+            partition: wanted.partition,
+            offset: wanted.offset,
+            max_bytes: budget as u64,
+        };
+        located = self
+            .metadata
+            .lookup(&[lookup])
+            .await?
+            .pop()
+            .ok_or(ReadError::UnknownPartition)??;
+        let snapshot = located.snapshot;
+        if wanted.offset < snapshot.log_start_offset || wanted.offset > snapshot.high_watermark {
+            return Err(ReadError::OutOfRange {
+                offset: wanted.offset,
+                snapshot,
+            });
+        }
+        match self.load_located(wanted, &located, budget).await {
+            Ok((batches, source)) => Ok((snapshot, batches, source)),
+            Err(LoadError::Read(error)) => Err(error),
+            Err(LoadError::Gone) => Err(ReadError::ObjectStore {
+                object: located
+                    .segments
+                    .first()
+                    .map(|s| s.object.name.to_string())
+                    .unwrap_or_default(),
+                error: "the object is gone, yet the metadata names it".into(),
+            }),
+        }
+    }
+
+    async fn load_located(
+        &self,
+        wanted: &FetchPartition,
+        located: &Located,
+        budget: usize,
+    ) -> Result<(Batches, FetchSource), LoadError> {
+        let mut batches: Batches = Vec::new();
+        let mut bytes = 0;
+        let mut from = FetchSource::Memory;
+        let mut segments = located.segments.iter();
+        for next in segments.by_ref() {
+            let (loaded, source) = self.segments.get(next).await?;
+            if source != FetchSource::Memory {
+                from = source;
+            }
+            let base = next.segment.base_offset;
+            let left = budget.saturating_sub(bytes);
+            let (more, complete) = loaded.batches(base, wanted.offset.max(base), left, batches.is_empty());
+            bytes += more.iter().map(|(_, batch)| batch.len()).sum::<usize>();
+            batches.extend(more);
+            if bytes >= budget || !complete {
+                break;
+            }
+        }
+        if self.options.read_ahead_bytes > 0 {
+            segments.for_each(|ahead| self.segments.prefetch(*ahead));
+        }
+        Ok((batches, from))
+    }
+}
+
+/// Cuts the batches to `budget` bytes; the first one stays where `at_least_one` asks for it.
+fn keep_within(batches: &mut Batches, budget: usize, at_least_one: bool) {
+    let mut bytes = 0;
+    let mut kept = 0;
+    for (_, batch) in batches.iter() {
+        if bytes + batch.len() > budget && !(kept == 0 && at_least_one) {
+            break;
+        }
+        bytes += batch.len();
+        kept += 1;
+    }
+    batches.truncate(kept);
+}

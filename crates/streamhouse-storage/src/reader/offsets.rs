@@ -1,0 +1,125 @@
+//! Offset queries (ListOffsets): always from the metadata store, and for a timestamp to the exact record
+//! (TRACES 2, 14).
+
+use streamhouse_metadata::ids::TopicPartition;
+use streamhouse_metadata::model::segment::{LocatedSegment, TimestampQuery};
+
+use super::segments::{LoadError, Loaded};
+use super::{ReadError, Reader};
+use crate::batch::{FoundRecord, RecordsError, find_max_timestamp, find_timestamp};
+
+/// What is asked of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffsetQuery {
+    /// The log start offset.
+    Earliest,
+    /// The high watermark, which is also the last stable offset while there are no transactions.
+    Latest,
+    /// The first record whose timestamp (milliseconds) is at least this.
+    Timestamp(i64),
+    /// The first record that carries the partition's largest timestamp.
+    MaxTimestamp,
+}
+
+/// The answer; `offset` and `timestamp` are −1 where no record fits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundOffset {
+    pub offset: i64,
+    pub timestamp: i64,
+    pub leader_epoch: i32,
+}
+
+impl Reader {
+    pub async fn list_offset(
+        &self,
+        partition: TopicPartition,
+        query: OffsetQuery,
+    ) -> Result<FoundOffset, ReadError> {
+        let snapshot = self.snapshot(partition).await?;
+        let leader_epoch = snapshot.leader_epoch;
+        let plain = |offset| {
+            Ok(FoundOffset {
+                offset,
+                timestamp: -1,
+                leader_epoch,
+            })
+        };
+        let query = match query {
+            OffsetQuery::Earliest => return plain(snapshot.log_start_offset),
+            OffsetQuery::Latest => return plain(snapshot.high_watermark),
+            OffsetQuery::Timestamp(timestamp) => TimestampQuery::AtLeast(timestamp),
+            OffsetQuery::MaxTimestamp => TimestampQuery::Max,
+        };
+        // An object that is gone was compacted meanwhile: its segments are elsewhere now.
+        for _ in 0..2 {
+            let Some(located) = self.metadata.search_timestamp(partition, query).await?? else {
+                return plain(-1);
+            };
+            match self.segments.get(&located).await {
+                Ok((loaded, _)) => {
+                    let found = tokio::task::spawn_blocking(move || search(&loaded, &located, query))
+                        .await
+                        .map_err(|_| ReadError::Busy)?;
+                    return found
+                        .map_err(|_| ReadError::Damaged {
+                            partition,
+                            offset: located.segment.base_offset,
+                        })
+                        .map(|found| match found {
+                            Some((offset, timestamp)) => FoundOffset {
+                                offset,
+                                timestamp,
+                                leader_epoch,
+                            },
+                            None => FoundOffset {
+                                offset: -1,
+                                timestamp: -1,
+                                leader_epoch,
+                            },
+                        });
+                }
+                Err(LoadError::Read(error)) => return Err(error),
+                Err(LoadError::Gone) => {}
+            }
+        }
+        Err(ReadError::ObjectStore {
+            object: partition.to_string(),
+            error: "the object is gone".into(),
+        })
+    }
+
+    pub(super) async fn snapshot(
+        &self,
+        partition: TopicPartition,
+    ) -> Result<streamhouse_metadata::model::partition::PartitionSnapshot, ReadError> {
+        let mut snapshots = self.metadata.snapshots(&[partition]).await?;
+        Ok(snapshots.pop().ok_or(ReadError::UnknownPartition)??)
+    }
+}
+
+/// Offset and timestamp of the record in a segment that the metadata names.
+fn search(
+    loaded: &Loaded,
+    located: &LocatedSegment,
+    query: TimestampQuery,
+) -> Result<Option<(i64, i64)>, RecordsError> {
+    let base_offset = located.segment.base_offset;
+    let least = match query {
+        TimestampQuery::AtLeast(timestamp) => timestamp,
+        TimestampQuery::Max => located.segment.max_timestamp,
+    };
+    for (base, header, position) in loaded.walk(base_offset, base_offset) {
+        if header.max_timestamp < least {
+            continue;
+        }
+        let batch = loaded.slice(position, header.length_bytes);
+        let found: Option<FoundRecord> = match query {
+            TimestampQuery::AtLeast(timestamp) => find_timestamp(&batch, timestamp)?,
+            TimestampQuery::Max => find_max_timestamp(&batch, &header)?,
+        };
+        if let Some(found) = found {
+            return Ok(Some((base + i64::from(found.offset_delta), found.timestamp)));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,217 @@
+//! What was committed last, in memory: tail reads touch no store. Also the bell for fetches that wait.
+//!
+//! Per partition a run of batches without holes; a commit that does not follow it starts a new run, so
+//! a hole is a miss (TRACES 1). All runs together are bounded in bytes; the oldest batches go first.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use streamhouse_metadata::ids::{TopicId, TopicPartition};
+use streamhouse_metadata::model::partition::PartitionSnapshot;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::batch::AdmittedBatch;
+
+/// What a batch costs beyond its bytes.
+const OVERHEAD_BYTES: usize = 96;
+
+/// A fetch that waits for any of its partitions.
+#[derive(Debug, Default)]
+pub(super) struct Waiter {
+    bell: Notify,
+    rung_at: Mutex<Option<Instant>>,
+}
+
+impl Waiter {
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// When a commit rang first.
+    pub(super) fn rung_at(&self) -> Option<Instant> {
+        *self.rung_at.lock()
+    }
+
+    fn ring(&self, now: Instant) {
+        self.rung_at.lock().get_or_insert(now);
+        self.bell.notify_one();
+    }
+}
+
+#[derive(Debug)]
+struct TailBatch {
+    base_offset: i64,
+    records: i64,
+    bytes: Bytes,
+}
+
+#[derive(Debug, Default)]
+struct Run {
+    batches: VecDeque<TailBatch>,
+    /// One past the last batch, once there was one.
+    end_offset: i64,
+    log_start_offset: i64,
+    waiters: Vec<Weak<Waiter>>,
+}
+
+type Partition = Arc<Mutex<Run>>;
+
+/// The batches of all partitions in the order of their commits.
+#[derive(Debug, Default)]
+struct Order {
+    entries: VecDeque<(Partition, i64, usize)>,
+    bytes: usize,
+}
+
+/// See the module's head. Shared by writer and reader.
+#[derive(Debug)]
+pub struct Tail {
+    partitions: RwLock<HashMap<TopicPartition, Partition>>,
+    order: Mutex<Order>,
+    bytes_max: usize,
+    leader_epoch: i32,
+}
+
+impl Tail {
+    /// `leader_epoch` is the cluster's epoch: constant while the process lives.
+    #[must_use]
+    pub fn new(bytes_max: u64, leader_epoch: i32) -> Self {
+        Self {
+            partitions: RwLock::default(),
+            order: Mutex::default(),
+            bytes_max: bytes_max as usize,
+            leader_epoch,
+        }
+    }
+
+    /// Adds a committed batch and rings for who waits on its partition.
+    pub(crate) fn append(
+        &self,
+        partition: TopicPartition,
+        base_offset: i64,
+        log_start_offset: i64,
+        batch: &AdmittedBatch,
+    ) {
+        let run = self.partition(partition);
+        let records = i64::from(batch.header.record_count);
+        let waiters = {
+            let mut locked = run.lock();
+            if base_offset < locked.end_offset && !locked.batches.is_empty() {
+                return; // older than what is known: nothing to add
+            }
+            if base_offset != locked.end_offset {
+                locked.batches.clear();
+            }
+            locked.end_offset = base_offset + records;
+            locked.log_start_offset = locked.log_start_offset.max(log_start_offset);
+            locked.batches.push_back(TailBatch {
+                base_offset,
+                records,
+                bytes: batch.bytes.clone(),
+            });
+            std::mem::take(&mut locked.waiters)
+        };
+        let now = Instant::now();
+        for waiter in waiters.iter().filter_map(Weak::upgrade) {
+            waiter.ring(now);
+        }
+        self.charge(run, base_offset, batch.bytes.len() + OVERHEAD_BYTES);
+    }
+
+    fn charge(&self, run: Partition, base_offset: i64, bytes: usize) {
+        let mut order = self.order.lock();
+        order.bytes += bytes;
+        order.entries.push_back((run, base_offset, bytes));
+        while order.bytes > self.bytes_max {
+            let Some((run, base_offset, bytes)) = order.entries.pop_front() else {
+                break;
+            };
+            order.bytes -= bytes;
+            let mut run = run.lock();
+            if run
+                .batches
+                .front()
+                .is_some_and(|batch| batch.base_offset == base_offset)
+            {
+                run.batches.pop_front();
+            }
+        }
+    }
+
+    fn partition(&self, partition: TopicPartition) -> Partition {
+        if let Some(run) = self.partitions.read().get(&partition) {
+            return run.clone();
+        }
+        self.partitions.write().entry(partition).or_default().clone()
+    }
+
+    /// Batches from the one that holds `offset` on, up to `bytes_max` but at least one; `None` where the
+    /// tail does not hold that offset.
+    pub(super) fn read(
+        &self,
+        partition: TopicPartition,
+        offset: i64,
+        bytes_max: usize,
+    ) -> Option<(PartitionSnapshot, Vec<(i64, Bytes)>)> {
+        let run = self.partitions.read().get(&partition)?.clone();
+        let run = run.lock();
+        if offset >= run.end_offset
+            || run.batches.front()?.base_offset > offset
+            || offset < run.log_start_offset
+        {
+            return None;
+        }
+        let first = run
+            .batches
+            .partition_point(|batch| batch.base_offset + batch.records <= offset);
+        let mut bytes = 0;
+        let mut batches = Vec::new();
+        for batch in run.batches.range(first..) {
+            if !batches.is_empty() && bytes + batch.bytes.len() > bytes_max {
+                break;
+            }
+            bytes += batch.bytes.len();
+            batches.push((batch.base_offset, batch.bytes.clone()));
+        }
+        let snapshot = PartitionSnapshot {
+            log_start_offset: run.log_start_offset,
+            high_watermark: run.end_offset,
+            last_stable_offset: run.end_offset,
+            leader_epoch: self.leader_epoch,
+        };
+        Some((snapshot, batches))
+    }
+
+    /// Has `waiter` rung at the next commit to any of the partitions; dropping it ends that.
+    pub(super) fn wait_on(&self, partitions: impl Iterator<Item = TopicPartition>, waiter: &Arc<Waiter>) {
+        for partition in partitions {
+            let run = self.partition(partition);
+            let mut run = run.lock();
+            run.waiters.retain(|waiter| waiter.strong_count() > 0);
+            run.waiters.push(Arc::downgrade(waiter));
+        }
+    }
+
+    /// Drops what is held of a deleted topic and rings for who waits on it.
+    pub fn forget(&self, topic: TopicId) {
+        let mut gone = Vec::new();
+        self.partitions.write().retain(|partition, run| {
+            let keep = partition.topic != topic;
+            if !keep {
+                gone.push(run.clone());
+            }
+            keep
+        });
+        let now = Instant::now();
+        for run in gone {
+            let mut run = run.lock();
+            run.batches.clear();
+            for waiter in std::mem::take(&mut run.waiters).iter().filter_map(Weak::upgrade) {
+                waiter.ring(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What enters the writer and what comes back: one answer a request, one result a batch.
+
+use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use streamhouse_metadata::ids::TopicPartition;
+use streamhouse_metadata::model::commit::AppendRefusal;
+use streamhouse_observability::families::{PartitionWriteMetrics, TopicMetrics};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::batch::AdmittedBatch;
+
+/// The metric handles of a partition, resolved once by who knows its topic's name.
+#[derive(Clone)]
+pub struct PartitionHandles {
+    pub topic: Arc<TopicMetrics>,
+    pub writes: PartitionWriteMetrics,
+}
+
+/// One batch for one partition.
+pub struct Append {
+    pub partition: TopicPartition,
+    pub batch: AdmittedBatch,
+    /// Not committed by then, it is withdrawn and answered with [`AppendError::TimedOut`].
+    pub deadline: Instant,
+    pub handles: PartitionHandles,
+    /// Held until the batch is answered: the in-flight budget of its bytes.
+    pub permit: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// A batch that is durable and committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Of the first copy where this one was a duplicate.
+    pub base_offset: i64,
+    pub log_start_offset: i64,
+    /// Milliseconds, where the topic's timestamps are LogAppendTime.
+    pub log_append_time: Option<i64>,
+    pub duplicate: bool,
+}
+
+/// Why a batch is not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    #[error(transparent)]
+    Refused(#[from] AppendRefusal),
+    /// Promises nothing: the batch may or may not have been stored.
+    #[error("not committed in time")]
+    TimedOut,
+    #[error("the object store did not take the object")]
+    Storage,
+    #[error("this agent was fenced")]
+    Fenced,
+    #[error("the agent is stopping")]
+    Stopping,
+}
+
+/// One result a batch, in the order given.
+pub type Results = Vec<Result<Appended, AppendError>>;
+
+/// Resolves when every batch of one append call has its result, in the order given.
+pub struct PendingAppend(oneshot::Receiver<Results>, usize);
+
+impl Future for PendingAppend {
+    type Output = Results;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let count = self.1;
+        Pin::new(&mut self.0).poll(context).map(|answer| {
+            // The pipeline went down with the process' last breath: nothing was acknowledged.
+            answer.unwrap_or_else(|_| vec![Err(AppendError::Stopping); count])
+        })
+    }
+}
+
+/// Collects the results of one append call.
+struct Request {
+    remaining: AtomicUsize,
+    results: Mutex<Results>,
+    answer: Mutex<Option<oneshot::Sender<Results>>>,
+}
+
+/// The way back of one batch.
+pub(super) struct Reply {
+    request: Arc<Request>,
+    position: usize,
+    _permit: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Reply {
+    pub(super) fn send(self, result: Result<Appended, AppendError>) {
+        self.request.results.lock()[self.position] = result;
+        if self.request.remaining.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(answer) = self.request.answer.lock().take()
+        {
+            let results = std::mem::take(&mut *self.request.results.lock());
+            // Nobody waits any more where the connection is gone.
+            let _ = answer.send(results);
+        }
+    }
+}
+
+/// A batch inside the writer.
+pub(super) struct Pending {
+    pub(super) partition: TopicPartition,
+    pub(super) batch: AdmittedBatch,
+    pub(super) deadline: Instant,
+    pub(super) handles: PartitionHandles,
+    pub(super) accepted_at: Instant,
+    /// `None` once answered.
+    pub(super) reply: Option<Reply>,
+}
+
+pub(super) fn pending(batches: Vec<Append>) -> (Vec<Pending>, PendingAppend) {
+    let (sender, receiver) = oneshot::channel();
+    let count = batches.len();
+    let request = Arc::new(Request {
+        remaining: AtomicUsize::new(count),
+        results: Mutex::new(vec![Err(AppendError::Stopping); count]),
+        answer: Mutex::new(Some(sender)),
+    });
+    let accepted_at = Instant::now();
+    let pending = batches
+        .into_iter()
+        .enumerate()
+        .map(|(position, append)| Pending {
+            partition: append.partition,
+            batch: append.batch,
+            deadline: append.deadline,
+            handles: append.handles,
+            accepted_at,
+            reply: Some(Reply {
+                request: request.clone(),
+                position,
+                _permit: append.permit,
+            }),
+        })
+        .collect();
+    if count == 0
+        && let Some(answer) = request.answer.lock().take()
+    {
+        let _ = answer.send(Vec::new());
+    }
+    (pending, PendingAppend(receiver, count))
+}
