@@ -26,13 +26,23 @@ pub struct RememberedBatch {
     pub base_offset: i64,
 }
 
+/// A batch that does not follow was refused, because those before it may still be on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The epoch of the refused batch: a newer epoch's gap begins anew.
+    pub epoch: i16,
+    /// When the first such batch was refused, in the store's time.
+    pub since: StoreTime,
+}
+
 /// The row of one producer in one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerState {
+    /// The epoch of `batches`; without batches, that of the refusal that created the row.
     pub epoch: i16,
     /// Oldest first, at most [`REMEMBERED_BATCHES`], all of `epoch`. Empty when a refusal created the row.
     pub batches: VecDeque<RememberedBatch>,
-    /// Since when a batch that does not follow is being refused (TRACES 7).
-    pub gap_since: Option<StoreTime>,
+    /// The gap that is being waited out, if there is one (TRACES 7).
+    pub gap: Option<Gap>,
     pub last_used: StoreTime,
 }

@@ -64,3 +64,197 @@ pub struct TopicLimits {
     pub topics_max: u32,
     pub partitions_max: u32,
 }
+
+/// Kafka's default for `max.message.bytes`.
+const MAX_MESSAGE_BYTES_DEFAULT: u32 = 1_048_588;
+/// As long as Kafka allows a name to be.
+const TOPIC_NAME_CHARS_MAX: usize = 249;
+/// Names that Kafka keeps for itself.
+const RESERVED_NAMES: [&str; 5] = [
+    "__consumer_offsets",
+    "__transaction_state",
+    "__share_group_state",
+    "__cluster_metadata",
+    "@metadata",
+];
+
+/// Why a name cannot be a topic's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicNameError {
+    #[error("a topic name has 1 to {TOPIC_NAME_CHARS_MAX} characters, this one has {0}")]
+    Length(usize),
+    #[error("a topic cannot be named {0}")]
+    Dots(String),
+    #[error("topic name {0:?} holds other characters than letters, digits, '.', '_' and '-'")]
+    Characters(String),
+    #[error("topic name {0} is reserved")]
+    Reserved(String),
+}
+
+/// Kafka's rules for topic names, and the names it reserves.
+///
+/// # Errors
+/// The first rule that `name` breaks. That it collides with another topic's name only the store can tell.
+pub fn check_topic_name(name: &str) -> Result<(), TopicNameError> {
+    if RESERVED_NAMES.contains(&name) {
+        return Err(TopicNameError::Reserved(name.to_owned()));
+    }
+    let length = name.chars().count();
+    if length == 0 || length > TOPIC_NAME_CHARS_MAX {
+        return Err(TopicNameError::Length(length));
+    }
+    if name == "." || name == ".." {
+        return Err(TopicNameError::Dots(name.to_owned()));
+    }
+    if !name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    {
+        return Err(TopicNameError::Characters(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether two names collide: Kafka's metric names cannot tell '.' from '_'.
+#[must_use]
+pub fn topic_names_collide(one: &str, other: &str) -> bool {
+    topic_name_key(one) == topic_name_key(other)
+}
+
+/// The same for names that collide.
+#[must_use]
+pub fn topic_name_key(name: &str) -> String {
+    name.replace('.', "_")
+}
+
+/// What values an entry may have.
+enum Check {
+    /// A whole number from here on; -1 too when the flag is set ("no limit").
+    AtLeast(i64, bool),
+    /// 0.0 ..= 1.0.
+    Ratio,
+    Boolean,
+    /// Only these are supported; why others are not.
+    OneOf(&'static [&'static str], &'static str),
+}
+
+/// Every entry that is understood. All but `max.message.bytes` and `message.timestamp.type` are only
+/// kept, either because other code reads them or because they tune files which do not exist here.
+fn check_of(name: &str) -> Option<Check> {
+    Some(match name {
+        "max.message.bytes" => Check::AtLeast(0, false),
+        "message.timestamp.type" => Check::OneOf(
+            &["CreateTime", "LogAppendTime"],
+            "there are CreateTime and LogAppendTime",
+        ),
+        "compression.type" => Check::OneOf(
+            &["producer"],
+            "batches are stored as the producer compressed them",
+        ),
+        "cleanup.policy" => Check::OneOf(&["delete"], "topics are not compacted yet"),
+        "retention.ms" | "retention.bytes" => Check::AtLeast(0, true),
+        "segment.bytes" => Check::AtLeast(14, false),
+        "segment.ms" | "max.compaction.lag.ms" | "min.insync.replicas" | "flush.messages" => {
+            Check::AtLeast(1, false)
+        }
+        "delete.retention.ms"
+        | "file.delete.delay.ms"
+        | "flush.ms"
+        | "index.interval.bytes"
+        | "message.timestamp.difference.max.ms"
+        | "message.timestamp.after.max.ms"
+        | "message.timestamp.before.max.ms"
+        | "min.compaction.lag.ms"
+        | "segment.jitter.ms" => Check::AtLeast(0, false),
+        "segment.index.bytes" => Check::AtLeast(4, false),
+        "min.cleanable.dirty.ratio" => Check::Ratio,
+        "preallocate" => Check::Boolean,
+        "unclean.leader.election.enable" => Check::Boolean,
+        _ => return None,
+    })
+}
+
+/// Kafka keeps these in 32 bits.
+fn is_int(name: &str) -> bool {
+    matches!(
+        name,
+        "max.message.bytes"
+            | "segment.bytes"
+            | "min.insync.replicas"
+            | "index.interval.bytes"
+            | "segment.index.bytes"
+    )
+}
+
+impl TopicConfig {
+    /// Sets one entry, as CreateTopics names it.
+    ///
+    /// # Errors
+    /// An unknown name, a value that cannot be read, or one that is not supported; nothing is changed.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), TopicConfigError> {
+        let check = check_of(name).ok_or_else(|| TopicConfigError::Unknown(name.to_owned()))?;
+        let value = value.trim();
+        let invalid = |expected| {
+            Err(TopicConfigError::Invalid {
+                name: name.to_owned(),
+                value: value.to_owned(),
+                expected,
+            })
+        };
+        match check {
+            Check::AtLeast(least, unlimited) => {
+                let most = if is_int(name) {
+                    i64::from(i32::MAX)
+                } else {
+                    i64::MAX
+                };
+                let fits = |n: i64| (least..=most).contains(&n) || (unlimited && n == -1);
+                if !value.parse().is_ok_and(fits) {
+                    return invalid(match (least, unlimited) {
+                        (_, true) => "a whole number from -1 on",
+                        (0, _) => "a whole number from 0 on, within range,",
+                        (1, _) => "a whole number from 1 on, within range,",
+                        (4, _) => "a whole number from 4 on, within range,",
+                        _ => "a whole number from 14 on, within range,",
+                    });
+                }
+            }
+            Check::Ratio => {
+                if !value.parse().is_ok_and(|ratio: f64| (0.0..=1.0).contains(&ratio)) {
+                    return invalid("a number from 0 to 1");
+                }
+            }
+            Check::Boolean => {
+                if !value.eq_ignore_ascii_case("true") && !value.eq_ignore_ascii_case("false") {
+                    return invalid("true or false");
+                }
+            }
+            Check::OneOf(values, why) => {
+                if !values.contains(&value) {
+                    let (name, value) = (name.to_owned(), value.to_owned());
+                    return Err(TopicConfigError::Unsupported { name, value, why });
+                }
+            }
+        }
+        self.entries.insert(name.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    /// The largest record batch that the topic takes, bytes.
+    #[must_use]
+    pub fn max_message_bytes(&self) -> u32 {
+        let set = self
+            .entries
+            .get("max.message.bytes")
+            .and_then(|value| value.parse().ok());
+        set.unwrap_or(MAX_MESSAGE_BYTES_DEFAULT)
+    }
+
+    #[must_use]
+    pub fn timestamp_type(&self) -> TimestampType {
+        match self.entries.get("message.timestamp.type").map(String::as_str) {
+            Some("LogAppendTime") => TimestampType::LogAppendTime,
+            _ => TimestampType::CreateTime,
+        }
+    }
+}

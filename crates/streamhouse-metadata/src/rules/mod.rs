@@ -1,1 +1,7 @@
 //! The commit rules: states in, outcomes and mutations out. No I/O, no clock (DESIGN §2.7).
+//!
+//! `producer` judges one batch against its producer's state, `append` a whole commit. A store only
+//! loads the states, lets the rules work and stores what they changed.
+
+pub mod append;
+pub mod producer;

@@ -1,0 +1,150 @@
+//! What the store knows by heart: the state after the newest commit, which no query has to fetch.
+//!
+//! Only the writer thread changes it, and only after SQLite has committed: what is read here is durable.
+//! Segments that are not merged into the ordered table yet lie in `recent`, per partition, without a gap
+//! behind the table's last one. Not here: old segments, payloads, producers (the writer's own).
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use crate::ids::{IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
+use crate::model::object::{InlineBacklog, ObjectLocation};
+use crate::model::partition::PartitionSnapshot;
+use crate::model::segment::{LocatedSegment, Segment};
+use crate::model::topic::{Topic, topic_name_key};
+use crate::rules::append::PartitionState;
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    /// Its row number.
+    pub(super) row: i64,
+    /// False once its topic is marked deleted: nobody may see it, its rows are still to be removed.
+    pub(super) live: bool,
+    pub(super) state: PartitionState,
+    /// The largest timestamp of what is merged.
+    pub(super) merged_max_timestamp: i64,
+    /// Not merged yet, oldest first.
+    pub(super) recent: VecDeque<Segment>,
+}
+
+impl Partition {
+    /// One past the last offset that the ordered table holds.
+    pub(super) fn merged_end(&self) -> i64 {
+        self.recent
+            .front()
+            .map_or(self.state.high_watermark, |s| s.base_offset)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Incarnation {
+    pub(super) last_number: u64,
+    /// Row of that commit; 0 before the first.
+    pub(super) last_commit: i64,
+    pub(super) lowest_undecided: u64,
+    pub(super) fenced_at: Option<StoreTime>,
+    pub(super) swept_at: Option<StoreTime>,
+}
+
+/// An object that segments in some `recent` name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecentObject {
+    pub(super) location: ObjectLocation,
+    pub(super) segments: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Hot {
+    pub(super) epoch: i32,
+    pub(super) topics: HashMap<TopicId, Topic>,
+    /// Under [`topic_name_key`], so that names which would collide meet.
+    pub(super) names: HashMap<String, TopicId>,
+    pub(super) live_partitions: u64,
+    pub(super) partitions: HashMap<TopicPartition, Partition>,
+    pub(super) partition_of_row: HashMap<i64, TopicPartition>,
+    pub(super) incarnations: HashMap<IncarnationId, Incarnation>,
+    pub(super) recent_objects: HashMap<ObjectId, RecentObject>,
+    pub(super) recent_rows: usize,
+    /// Every segment of objects up to this row number is merged.
+    pub(super) settled_object: i64,
+    pub(super) inline: InlineBacklog,
+    /// Topics marked deleted whose rows are still there.
+    pub(super) deleted_topics: BTreeSet<TopicId>,
+}
+
+impl Hot {
+    pub(super) fn live(&self, partition: &TopicPartition) -> Option<&Partition> {
+        self.partitions.get(partition).filter(|p| p.live)
+    }
+
+    /// The live topic of this name or of one that collides with it.
+    pub(super) fn topic_like(&self, name: &str) -> Option<&Topic> {
+        self.topics.get(self.names.get(&topic_name_key(name))?)
+    }
+
+    pub(super) fn topic_named(&self, name: &str) -> Option<&Topic> {
+        self.topic_like(name).filter(|topic| topic.name == name)
+    }
+
+    pub(super) fn snapshot(&self, partition: &Partition) -> PartitionSnapshot {
+        PartitionSnapshot {
+            log_start_offset: partition.state.log_start_offset,
+            high_watermark: partition.state.high_watermark,
+            last_stable_offset: partition.state.high_watermark,
+            leader_epoch: self.epoch,
+        }
+    }
+
+    /// A recent segment and its object, which is known as long as the segment is recent.
+    pub(super) fn located(&self, segment: &Segment) -> Option<LocatedSegment> {
+        let object = self.recent_objects.get(&segment.object)?;
+        Some(LocatedSegment {
+            segment: *segment,
+            object: object.location,
+        })
+    }
+
+    pub(super) fn add_partition(&mut self, id: TopicPartition, row: i64, live: bool, state: PartitionState) {
+        let merged_max_timestamp = state.running_max_timestamp;
+        self.partition_of_row.insert(row, id);
+        self.partitions.insert(
+            id,
+            Partition {
+                row,
+                live,
+                state,
+                merged_max_timestamp,
+                recent: VecDeque::new(),
+            },
+        );
+    }
+
+    /// Appends a committed segment.
+    pub(super) fn push_recent(&mut self, segment: Segment) {
+        if let Some(partition) = self.partitions.get_mut(&segment.partition) {
+            partition.state.high_watermark = segment.last_offset + 1;
+            partition.state.running_max_timestamp = segment.running_max_timestamp;
+            partition.recent.push_back(segment);
+            self.recent_rows += 1;
+        }
+    }
+
+    /// Forgets the oldest `count` recent segments of a partition: they are merged now.
+    pub(super) fn pop_recent(&mut self, partition: &TopicPartition, count: usize) {
+        let Some(partition) = self.partitions.get_mut(partition) else {
+            return;
+        };
+        for segment in partition.recent.drain(..count) {
+            partition.merged_max_timestamp = segment.running_max_timestamp;
+            self.recent_rows -= 1;
+            if let Some(object) = self.recent_objects.get_mut(&segment.object) {
+                object.segments -= 1;
+                if object.segments == 0 {
+                    self.recent_objects.remove(&segment.object);
+                }
+            }
+        }
+        if partition.recent.is_empty() {
+            partition.recent.shrink_to(4);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Opening and closing: the lock, the connections and their threads.
+//!
+//! The order is the point: the lock before the file is touched, the threads ended before the lock is
+//! released. A store in memory has one connection only, and its reads run on the writer's thread.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use parking_lot::RwLock;
+use rusqlite::{Connection, OpenFlags};
+
+use super::load::load;
+use super::lock::{self, StoreLock};
+use super::options::{Location, OpenError, SqliteOptions};
+use super::schema;
+use super::settle::Trim;
+use super::threads::{Lane, Owner};
+use super::writer::{Shared, Writer};
+use crate::store::StoreError;
+
+/// The connection that reads.
+pub(super) struct Reader(pub(super) Connection);
+
+impl Owner for Reader {}
+
+/// A metadata store in one SQLite file, for one process. See the module's head.
+///
+/// Dropping it waits for what its threads have in hand; the next one may open the file then.
+pub struct SqliteStore {
+    pub(super) shared: Arc<Shared>,
+    // Dropped in this order: the lock is released when nothing writes any more.
+    pub(super) writer: Lane<Writer>,
+    pub(super) reader: Option<Lane<Reader>>,
+    _checkpointer: Option<Checkpointer>,
+    _lock: Option<StoreLock>,
+}
+
+impl SqliteStore {
+    /// Opens the database, which is made when it is missing, and reads what it holds. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError::Locked`] when another process (or store) has it open; [`OpenError::NewerSchema`] and
+    /// [`OpenError::Foreign`] when it is not to be touched; otherwise what the disk or SQLite says.
+    pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
+        let (path, lock) = match &options.location {
+            Location::File(path) => (Some(path.clone()), Some(lock::take(path)?)),
+            Location::Memory => (None, None),
+        };
+        let mut conn = match &path {
+            Some(path) => Connection::open(path)?,
+            None => Connection::open_in_memory()?,
+        };
+        let shown = path.clone().unwrap_or_else(|| PathBuf::from(":memory:"));
+        schema::check_owner(&conn, &shown)?;
+        schema::configure_writer(&conn, &options)?;
+        schema::migrate(&mut conn)?;
+        let loaded = load(&conn).map_err(|error| match error {
+            StoreError::Unavailable(why) | StoreError::Unknown(why) | StoreError::Damaged(why) => {
+                OpenError::Corrupt(why)
+            }
+        })?;
+        let reader = match &path {
+            Some(path) => Some(open_reader(path)?),
+            None => None,
+        };
+        let io = |source| OpenError::Io {
+            path: shown.clone(),
+            source,
+        };
+        let (checkpoints, checkpointer) = match &path {
+            Some(path) => {
+                let (sender, checkpointer) = Checkpointer::spawn(path)?;
+                (Some(sender), Some(checkpointer))
+            }
+            None => (None, None),
+        };
+        let clock_ahead_ms = loaded.newest.saturating_sub(options.clock.now().0).max(0);
+        let shared = Arc::new(Shared {
+            hot: RwLock::new(loaded.hot),
+            cluster: loaded.cluster,
+            clock_ahead_ms,
+            clock_newest: AtomicI64::new(loaded.newest),
+            options,
+        });
+        let writer = Writer {
+            conn,
+            shared: Arc::clone(&shared),
+            producers: loaded.producers,
+            next_commit: loaded.next_commit,
+            next_object: loaded.next_object,
+            merged_commit: loaded.merged_commit,
+            dirty: loaded.dirty.into_iter().collect(),
+            round: None,
+            trim: Trim::from_start(),
+            pressed: false,
+            damaged: None,
+            checkpoints,
+            written_bytes: 0,
+        };
+        let reader = reader
+            .map(|conn| Lane::spawn("metadata-read", Reader(conn)))
+            .transpose()
+            .map_err(io)?;
+        let writer = Lane::spawn("metadata-write", writer).map_err(io)?;
+        Ok(Self {
+            shared,
+            writer,
+            reader,
+            _checkpointer: checkpointer,
+            _lock: lock,
+        })
+    }
+
+    /// Lets the threads end; whatever is asked afterwards fails.
+    pub(super) fn close_threads(&self) {
+        self.writer.close();
+        if let Some(reader) = &self.reader {
+            reader.close();
+        }
+    }
+}
+
+fn open_reader(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    schema::configure(&conn)?;
+    Ok(conn)
+}
+
+/// Copies the log into the database while commits go on, so that they rarely have to.
+struct Checkpointer(Option<JoinHandle<()>>);
+
+impl Checkpointer {
+    fn spawn(path: &Path) -> Result<(SyncSender<()>, Self), OpenError> {
+        let conn = Connection::open(path)?;
+        schema::configure(&conn)?;
+        let (sender, due) = sync_channel(1);
+        let run = move || checkpoint_when_due(&conn, &due);
+        let thread = thread::Builder::new()
+            .name("metadata-checkpoint".to_owned())
+            .spawn(run);
+        let thread = thread.map_err(|source| OpenError::Io {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Ok((sender, Self(Some(thread))))
+    }
+}
+
+fn checkpoint_when_due(conn: &Connection, due: &Receiver<()>) {
+    while due.recv().is_ok() {
+        // What fails here fails again at the writer's own checkpoint, whose error is answered.
+        if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            tracing::warn!(%error, "a background checkpoint failed");
+        }
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        // The writer, which held the other end, is gone: the thread ends after what it has in hand.
+        if let Some(thread) = self.0.take() {
+            let _ = thread.join();
+        }
+    }
+}
