@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::registry::{Kind, Registry, Sample};
@@ -50,10 +51,17 @@ struct Taken {
     at: SystemTime,
 }
 
+/// A source and the runtime that owns the connections it uses; scrapes come from another one.
+#[derive(Clone)]
+struct Wired {
+    source: Arc<dyn ClusterSource>,
+    runtime: Option<Handle>,
+}
+
 #[derive(Default)]
 pub(super) struct Cluster {
     taken: Arc<Mutex<Option<Taken>>>,
-    source: Mutex<Option<Arc<dyn ClusterSource>>>,
+    source: Mutex<Option<Wired>>,
     /// When the last snapshot was asked for. Held while one is taken: scrapes that come together
     /// share it.
     asked: tokio::sync::Mutex<Option<Instant>>,
@@ -141,7 +149,10 @@ impl Cluster {
     }
 
     pub(super) fn set_source(&self, source: Arc<dyn ClusterSource>) {
-        *self.source.lock() = Some(source);
+        *self.source.lock() = Some(Wired {
+            source,
+            runtime: Handle::try_current().ok(),
+        });
     }
 
     pub(super) async fn refresh(&self) {
@@ -152,8 +163,18 @@ impl Cluster {
         if asked.is_some_and(|at| at.elapsed() < CLUSTER_VIEW_AGE_MAX) {
             return;
         }
-        let view = tokio::time::timeout(CLUSTER_VIEW_TIMEOUT, source.cluster_view()).await;
-        self.set(view.ok().flatten());
+        let runtime = wired.runtime.unwrap_or_else(Handle::current);
+        let mut task = runtime.spawn(async move { wired.source.cluster_view().await });
+        let view = match tokio::time::timeout(CLUSTER_VIEW_TIMEOUT, &mut task).await {
+            Ok(Ok(view)) => view,
+            // The source panicked: the runtime has reported it.
+            Ok(Err(_)) => None,
+            Err(_) => {
+                task.abort();
+                None
+            }
+        };
+        self.set(view);
         *asked = Some(Instant::now());
     }
 }

@@ -40,7 +40,7 @@ pub use log_events::{LogEventMetrics, LogLevel};
 pub use metadata::{MetadataErrorType, MetadataMetrics, MetadataOperation, MetadataOperationMetrics};
 pub use object_store::{Direction, ObjectStoreMetrics, Operation, StoreErrorType};
 pub use partition::PartitionWriteMetrics;
-pub use produce::{FlushReason, Outcome, ProduceMetrics, Stage};
+pub use produce::{BatchCount, ProduceMetrics, SealReason, Stage};
 pub use tasks::{TaskMetrics, TaskName, TaskResult};
 pub use topic::{FetchSource, ProducerErrorType, TopicMetrics};
 
@@ -203,7 +203,7 @@ impl Metrics {
         self.cluster.set(view);
     }
 
-    /// Whom [`Self::refresh_cluster_view`] asks.
+    /// Whom [`Self::refresh_cluster_view`] asks. The source runs on the runtime this is called on.
     pub fn set_cluster_source(&self, source: Arc<dyn ClusterSource>) {
         self.cluster.set_source(source);
     }

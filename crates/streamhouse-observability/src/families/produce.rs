@@ -6,8 +6,8 @@ use super::buckets;
 use crate::registry::{Counter, Family, Gauge, Histogram, Registry, SecondsCounter, closed_label};
 
 closed_label! {
-    /// What became of a produced batch.
-    Outcome, "outcome" {
+    /// What became of a produced batch: under which outcome it is counted.
+    BatchCount, "outcome" {
         Ok = "ok",
         /// Acknowledged with the offset it had got before.
         Duplicate = "duplicate",
@@ -34,7 +34,7 @@ closed_label! {
 
 closed_label! {
     /// Why an object was sealed.
-    FlushReason, "reason" {
+    SealReason, "reason" {
         Bytes = "bytes",
         Interval = "interval",
         Slot = "slot",
@@ -57,7 +57,7 @@ pub struct ProduceMetrics {
 
 impl ProduceMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
-        let batches: Family<(Outcome,), Counter> = registry.family(
+        let batches: Family<(BatchCount,), Counter> = registry.family(
             "streamhouse_produce_batches_total",
             "Batches answered, by outcome: the promise is ok + duplicate against server_error.",
             (),
@@ -67,19 +67,19 @@ impl ProduceMetrics {
             "Time in each stage of the write path.",
             &buckets::FINE,
         );
-        let objects: Family<(FlushReason,), Histogram> = registry.family(
+        let objects: Family<(SealReason,), Histogram> = registry.family(
             "streamhouse_flush_object_bytes",
             "Size of sealed objects, by why they were sealed.",
             &buckets::OBJECT_BYTES,
         );
         let gauge = |name, help| registry.family::<(), Gauge>(name, help, ()).get(&());
         Self {
-            batches: Outcome::ALL
+            batches: BatchCount::ALL
                 .iter()
                 .map(|outcome| batches.get(&(*outcome,)))
                 .collect(),
             stages: Stage::ALL.iter().map(|stage| stages.get(&(*stage,))).collect(),
-            flush_object_bytes: FlushReason::ALL
+            flush_object_bytes: SealReason::ALL
                 .iter()
                 .map(|reason| objects.get(&(*reason,)))
                 .collect(),
@@ -99,7 +99,7 @@ impl ProduceMetrics {
     }
 
     #[must_use]
-    pub fn batches(&self, outcome: Outcome) -> &Counter {
+    pub fn batches(&self, outcome: BatchCount) -> &Counter {
         &self.batches[outcome as usize]
     }
 
@@ -110,7 +110,7 @@ impl ProduceMetrics {
 
     /// Observe with `observe_value(bytes)`.
     #[must_use]
-    pub fn flush_object_bytes(&self, reason: FlushReason) -> &Histogram {
+    pub fn flush_object_bytes(&self, reason: SealReason) -> &Histogram {
         &self.flush_object_bytes[reason as usize]
     }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::RwLock;
 
 use super::buckets;
-use super::produce::Outcome;
+use super::produce::BatchCount;
 use crate::registry::{Counter, Family, Histogram, Registry, Topic, closed_label};
 
 closed_label! {
@@ -34,10 +34,10 @@ closed_label! {
 impl ProducerErrorType {
     /// Whose fault it is, as `produce_batches_total` counts it.
     #[must_use]
-    pub fn outcome(self) -> Outcome {
+    pub fn outcome(self) -> BatchCount {
         match self {
-            ProducerErrorType::AgentError => Outcome::ServerError,
-            _ => Outcome::ClientError,
+            ProducerErrorType::AgentError => BatchCount::ServerError,
+            _ => BatchCount::ClientError,
         }
     }
 }

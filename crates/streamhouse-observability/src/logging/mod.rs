@@ -1,0 +1,167 @@
+//! Logs: one line an event, for people or as JSON, to standard error.
+//!
+//! Field names equal the metrics' labels: `topic partition consumer_group operation error_type api
+//! client_id agent object_id duration_ms`. Logging never blocks the code that logs. Every event that
+//! passes the filter is counted by level, also when its line is dropped afterwards.
+
+mod json;
+mod repeat;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::io::{self, IsTerminal, Write};
+use std::str::FromStr;
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Registry, fmt};
+
+use crate::families::{LogEventMetrics, LogLevel, Metrics};
+use json::FlatJson;
+pub use repeat::{REPEAT_WINDOW, RepeatGate};
+use writer::{LINES_MAX, LineSender};
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    #[default]
+    Human,
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = LogError;
+
+    fn from_str(text: &str) -> Result<Self, LogError> {
+        match text {
+            "human" => Ok(LogFormat::Human),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(LogError::Format(text.to_owned())),
+        }
+    }
+}
+
+/// What to log, and how.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// A level, or directives as `info,streamhouse_storage=debug`.
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+            format: LogFormat::Human,
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("{filter:?} is no log filter: {source}")]
+    Filter {
+        filter: String,
+        source: tracing_subscriber::filter::ParseError,
+    },
+    #[error("{0:?} is no log format: human or json")]
+    Format(String),
+    #[error("cannot start the log's thread: {0}")]
+    Thread(#[from] io::Error),
+    #[error("logging was started before: {0}")]
+    Started(#[from] TryInitError),
+}
+
+/// Holds the log open. Dropping it waits, at most a second, until what was logged is written.
+pub struct LogGuard(LineSender);
+
+impl LogGuard {
+    /// Lines dropped because the output could not keep up.
+    #[must_use]
+    pub fn lines_dropped(&self) -> u64 {
+        self.0.dropped()
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.0.drain();
+    }
+}
+
+/// Starts logging to standard error, for the whole process, once.
+///
+/// # Errors
+/// A filter that does not parse, a thread that does not start, a second start.
+pub fn init(options: &LogOptions, metrics: &Metrics) -> Result<LogGuard, LogError> {
+    let colours = io::stderr().is_terminal();
+    let (subscriber, guard) = build(options, metrics.log_events.clone(), io::stderr(), colours)?;
+    subscriber.try_init()?;
+    Ok(guard)
+}
+
+fn build(
+    options: &LogOptions,
+    events: LogEventMetrics,
+    out: impl Write + Send + 'static,
+    colours: bool,
+) -> Result<(impl Subscriber + Send + Sync + 'static, LogGuard), LogError> {
+    let filter = EnvFilter::try_new(&options.filter).map_err(|source| LogError::Filter {
+        filter: options.filter.clone(),
+        source,
+    })?;
+    let format = options.format;
+    let sender = LineSender::start(out, LINES_MAX, move |dropped| dropped_line(format, dropped))?;
+    let lines: Box<dyn Layer<_> + Send + Sync> = match format {
+        LogFormat::Human => fmt::layer()
+            .with_ansi(colours)
+            .with_writer(sender.clone())
+            .boxed(),
+        LogFormat::Json => fmt::layer()
+            .fmt_fields(JsonFields::new())
+            .event_format(FlatJson)
+            .with_writer(sender.clone())
+            .boxed(),
+    };
+    // The filter stands before both layers, so that only events it lets through are counted.
+    let subscriber = Registry::default()
+        .with(lines)
+        .with(CountEvents(events))
+        .with(filter);
+    Ok((subscriber, LogGuard(sender)))
+}
+
+fn dropped_line(format: LogFormat, dropped: u64) -> String {
+    let time = json::timestamp();
+    match format {
+        LogFormat::Human => format!("{time}  WARN log lines were dropped dropped={dropped}\n"),
+        LogFormat::Json => {
+            let target = module_path!();
+            format!(
+                "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"target\":\"{target}\",\
+                 \"message\":\"log lines were dropped\",\"dropped\":{dropped}}}\n"
+            )
+        }
+    }
+}
+
+/// Counts events by level.
+struct CountEvents(LogEventMetrics);
+
+impl<S: Subscriber> Layer<S> for CountEvents {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let level = match *event.metadata().level() {
+            Level::ERROR => LogLevel::Error,
+            Level::WARN => LogLevel::Warn,
+            Level::INFO => LogLevel::Info,
+            Level::DEBUG => LogLevel::Debug,
+            Level::TRACE => LogLevel::Trace,
+        };
+        self.0.events(level).inc();
+    }
+}

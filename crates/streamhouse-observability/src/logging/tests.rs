@@ -1,0 +1,134 @@
+//! Logging end to end: what is written, and what is counted.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::families::MetricsOptions;
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Logs through a subscriber of its own and returns what was written.
+fn logged(filter: &str, format: LogFormat, metrics: &Metrics, log: impl FnOnce()) -> String {
+    let out = Captured::default();
+    let options = LogOptions {
+        filter: filter.to_owned(),
+        format,
+    };
+    let (subscriber, guard) = build(&options, metrics.log_events.clone(), out.clone(), false).unwrap();
+    tracing::subscriber::with_default(subscriber, log);
+    drop(guard);
+    let bytes = out.0.lock().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_json_line_is_flat_with_the_fields_of_event_and_spans_and_the_inner_name_wins() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let text = logged("info", LogFormat::Json, &metrics, || {
+        let outer = tracing::info_span!("request", client_id = "c\"1", topic = "outer");
+        let _in_outer = outer.enter();
+        tracing::warn!(
+            topic = "orders",
+            partition = 3,
+            duration_ms = 1.5,
+            retry = true,
+            "put {}",
+            "failed"
+        );
+    });
+    let mut line: Value = serde_json::from_str(&text).unwrap();
+    let fields = line.as_object_mut().unwrap();
+    assert!(
+        fields
+            .remove("timestamp")
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .ends_with('Z')
+    );
+    assert_eq!(
+        line,
+        json!({
+            "level": "WARN", "target": module_path!(), "message": "put failed", "client_id": "c\"1",
+            "topic": "orders", "partition": 3, "duration_ms": 1.5, "retry": true,
+        })
+    );
+    assert!(
+        text.starts_with("{\"timestamp\":") && text.ends_with("}\n"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 1);
+}
+
+#[test]
+fn events_are_counted_by_level_when_the_filter_lets_them_through() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let text = logged("info", LogFormat::Human, &metrics, || {
+        tracing::error!(topic = "orders", "given up");
+        tracing::info!("one");
+        tracing::info!("two");
+        tracing::debug!("not logged");
+    });
+    assert_eq!(text.lines().count(), 3, "{text}");
+    assert!(
+        text.contains("ERROR") && text.contains("given up topic=\"orders\""),
+        "{text}"
+    );
+    let count = |level| metrics.log_events.events(level).value();
+    assert_eq!(
+        (
+            count(LogLevel::Error),
+            count(LogLevel::Info),
+            count(LogLevel::Debug)
+        ),
+        (1, 2, 0)
+    );
+}
+
+#[test]
+fn a_newline_in_a_field_does_not_make_a_second_json_line() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let text = logged("info", LogFormat::Json, &metrics, || {
+        tracing::info!(topic = "a\nb", "x\ny")
+    });
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn a_filter_and_a_format_that_do_not_parse_are_refused_by_name() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let options = LogOptions {
+        filter: "a=b=c".to_owned(),
+        format: LogFormat::Json,
+    };
+    let error = build(&options, metrics.log_events.clone(), io::sink(), false)
+        .err()
+        .unwrap();
+    assert!(
+        matches!(&error, LogError::Filter { filter, .. } if filter == "a=b=c"),
+        "{error}"
+    );
+    assert!(matches!("xml".parse::<LogFormat>(), Err(LogError::Format(found)) if found == "xml"));
+    assert_eq!("json".parse::<LogFormat>().unwrap(), LogFormat::Json);
+}
+
+#[test]
+fn the_line_about_dropped_lines_is_json_where_lines_are() {
+    let line: Value = serde_json::from_str(&dropped_line(LogFormat::Json, 7)).unwrap();
+    assert_eq!((&line["level"], &line["dropped"]), (&json!("WARN"), &json!(7)));
+}
