@@ -4,6 +4,10 @@
 mod admission;
 mod header;
 mod records;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use admission::{Admission, AdmittedBatch, BatchError, admit};
 pub use header::{BatchHeader, Codec, HEADER_BYTES, HeaderError, PATCHED_BYTES, patched_prefix};

@@ -5,6 +5,8 @@ mod build;
 mod counters;
 mod format;
 mod open;
+#[cfg(test)]
+mod tests;
 
 pub use build::{BuiltObject, Part, build};
 pub use counters::Counters;

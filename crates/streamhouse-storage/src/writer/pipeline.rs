@@ -15,7 +15,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use streamhouse_metadata::ids::{ObjectName, StoreTime};
 use streamhouse_metadata::model::commit::{BatchOutcome, CommitAnswer, CommitRequest, ObjectOutcomes};
 use streamhouse_metadata::store::{CommitError, StoreError};
-use streamhouse_observability::families::{FlushReason, Outcome, ProducerErrorType, Stage};
+use streamhouse_observability::families::{SealReason, BatchCount, ProducerErrorType, Stage};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -159,7 +159,7 @@ impl Pipeline {
 
     // --- sealing and uploading ----------------------------------------------------------------
 
-    fn seal(&mut self, reason: FlushReason, inline: bool) {
+    fn seal(&mut self, reason: SealReason, inline: bool) {
         let now = Instant::now();
         let batches = self.shared.buffer.lock().take(self.options.flush_bytes);
         let sealed = Sealed::new(self.counters().next(), inline, batches, now);
@@ -403,9 +403,9 @@ impl Pipeline {
                 Ok(appended) => {
                     topic.batch_size.observe_value(records);
                     let count = if appended.duplicate {
-                        Outcome::Duplicate
+                        BatchCount::Duplicate
                     } else {
-                        Outcome::Ok
+                        BatchCount::Ok
                     };
                     self.parts.metrics.produce.batches(count).inc();
                 }
@@ -575,18 +575,18 @@ fn count_refusal(parts: &WriterParts) -> impl Fn(&Pending, &AppendError) + '_ {
 }
 
 impl AppendError {
-    fn classes(&self) -> (Outcome, ProducerErrorType) {
+    fn classes(&self) -> (BatchCount, ProducerErrorType) {
         use streamhouse_metadata::model::commit::AppendRefusal as Refusal;
         match self {
             Self::Refused(Refusal::UnknownPartition) => {
-                (Outcome::ClientError, ProducerErrorType::UnknownTopic)
+                (BatchCount::ClientError, ProducerErrorType::UnknownTopic)
             }
             Self::Refused(Refusal::GapPending { .. } | Refusal::OutOfOrder { .. }) => {
-                (Outcome::ClientError, ProducerErrorType::Sequence)
+                (BatchCount::ClientError, ProducerErrorType::Sequence)
             }
-            Self::Refused(Refusal::StaleEpoch { .. }) => (Outcome::ClientError, ProducerErrorType::Fenced),
+            Self::Refused(Refusal::StaleEpoch { .. }) => (BatchCount::ClientError, ProducerErrorType::Fenced),
             Self::TimedOut | Self::Storage | Self::Fenced | Self::Stopping => {
-                (Outcome::ServerError, ProducerErrorType::AgentError)
+                (BatchCount::ServerError, ProducerErrorType::AgentError)
             }
         }
     }

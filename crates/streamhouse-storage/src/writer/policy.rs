@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use streamhouse_observability::families::FlushReason;
+use streamhouse_observability::families::SealReason;
 use tokio::time::Instant;
 
 /// Sealed objects that may wait for their commit: more would only lengthen the queue.
@@ -26,7 +26,7 @@ pub(super) struct View {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Seal {
-        reason: FlushReason,
+        reason: SealReason,
         inline: bool,
     },
     At(Instant),
@@ -43,7 +43,7 @@ pub(super) fn decide(view: &View) -> Verdict {
         // (TRACES 11), and what arrives meanwhile shares its commit.
         return if view.queued == 0 {
             Verdict::Seal {
-                reason: FlushReason::Inline,
+                reason: SealReason::Inline,
                 inline: true,
             }
         } else {
@@ -58,15 +58,15 @@ pub(super) fn decide(view: &View) -> Verdict {
         inline: false,
     };
     if view.buffered_bytes >= view.flush_bytes {
-        return upload(FlushReason::Bytes);
+        return upload(SealReason::Bytes);
     }
     if view.closing {
-        return upload(FlushReason::Shutdown);
+        return upload(SealReason::Shutdown);
     }
     match view.last_upload_began {
-        _ if view.flush_interval.is_zero() => upload(FlushReason::Slot),
+        _ if view.flush_interval.is_zero() => upload(SealReason::Slot),
         Some(began) if view.now < began + view.flush_interval => Verdict::At(began + view.flush_interval),
-        _ => upload(FlushReason::Interval),
+        _ => upload(SealReason::Interval),
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(
             decide(&view()),
             Verdict::Seal {
-                reason: FlushReason::Interval,
+                reason: SealReason::Interval,
                 inline: false
             }
         );
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(
             decide(&full),
             Verdict::Seal {
-                reason: FlushReason::Bytes,
+                reason: SealReason::Bytes,
                 inline: false
             }
         );
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(
             decide(&small),
             Verdict::Seal {
-                reason: FlushReason::Inline,
+                reason: SealReason::Inline,
                 inline: true
             }
         );
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(
             decide(&small),
             Verdict::Seal {
-                reason: FlushReason::Interval,
+                reason: SealReason::Interval,
                 inline: false
             }
         );
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(
             decide(&local),
             Verdict::Seal {
-                reason: FlushReason::Slot,
+                reason: SealReason::Slot,
                 inline: false
             }
         );
