@@ -156,7 +156,7 @@ impl Cluster {
     }
 
     pub(super) async fn refresh(&self) {
-        let Some(source) = self.source.lock().clone() else {
+        let Some(wired) = self.source.lock().clone() else {
             return;
         };
         let mut asked = self.asked.lock().await;
