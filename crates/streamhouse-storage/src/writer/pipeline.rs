@@ -15,7 +15,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use streamhouse_metadata::ids::{ObjectName, StoreTime};
 use streamhouse_metadata::model::commit::{BatchOutcome, CommitAnswer, CommitRequest, ObjectOutcomes};
 use streamhouse_metadata::store::{CommitError, StoreError};
-use streamhouse_observability::families::{SealReason, BatchCount, ProducerErrorType, Stage};
+use streamhouse_observability::families::{BatchCount, ProducerErrorType, SealReason, Stage};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 

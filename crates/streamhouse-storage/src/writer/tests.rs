@@ -1,1 +1,325 @@
+//! The pipeline on the real embedded metadata store, with an object store whose calls can be held,
+//! refused and lost.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::memory::InMemory;
+use parking_lot::Mutex;
+use streamhouse_metadata::ids::{ObjectName, TopicPartition};
+use streamhouse_metadata::model::commit::AppendRefusal;
+use streamhouse_metadata::model::topic::{NewTopic, TopicConfig, TopicLimits};
+use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
+use streamhouse_metadata::store::MetadataStore;
+use streamhouse_observability::Metrics;
+use streamhouse_observability::families::{BatchCount, MetricsOptions};
+use tokio::time::Instant;
+
+use super::{
+    Append, AppendError, Appended, PartitionHandles, PendingAppend, Writer, WriterHooks, WriterOptions,
+    WriterParts,
+};
+use crate::batch::testing::TestBatch;
+use crate::reader::{FetchPartition, FetchRequest, Reader, ReaderOptions, Tail};
+use crate::stores::faulty::{Call, Faulty, Plan};
+
+struct House {
+    writer: Writer,
+    reader: Reader,
+    objects: Faulty,
+    metadata: Arc<dyn MetadataStore>,
+    metrics: Arc<Metrics>,
+    topic: streamhouse_metadata::ids::TopicId,
+    abandoned: Arc<Mutex<Vec<ObjectName>>>,
+}
+
+const INLINE: u64 = 16 << 10;
+
+fn options(inline_bytes_max: u64) -> WriterOptions {
+    WriterOptions {
+        flush_bytes: 1 << 20,
+        flush_interval: Duration::ZERO,
+        inline_bytes_max,
+        upload_slots: 2,
+        advertised: "127.0.0.1:9092".to_owned(),
+    }
+}
+
+async fn house(options: WriterOptions) -> House {
+    let metadata: Arc<dyn MetadataStore> =
+        Arc::new(SqliteStore::open(SqliteOptions::new(Location::Memory)).unwrap());
+    let objects = Faulty::new(Arc::new(InMemory::new()));
+    let metrics = Metrics::new(MetricsOptions::default());
+    let topic = NewTopic {
+        name: "orders".to_owned(),
+        partitions: 1_000,
+        config: TopicConfig::default(),
+    };
+    let limits = TopicLimits {
+        topics_max: 10,
+        partitions_max: 10_000,
+    };
+    let topic = metadata.create_topic(topic, limits).await.unwrap().id;
+    let registered = metadata.register(&options.advertised).await.unwrap();
+    let tail = Arc::new(Tail::new(1 << 20, metadata.cluster().epoch));
+    let abandoned = Arc::new(Mutex::new(Vec::new()));
+    let kept = abandoned.clone();
+    let parts = WriterParts {
+        objects: Arc::new(objects.clone()),
+        metadata: metadata.clone(),
+        tail: tail.clone(),
+        metrics: metrics.clone(),
+        hooks: WriterHooks {
+            abandoned: Box::new(move |name| kept.lock().push(name)),
+            committed: Box::new(|| {}),
+            fatal: Box::new(|error| panic!("{error}")),
+        },
+    };
+    let writer = Writer::start(options, parts, registered.incarnation)
+        .await
+        .unwrap();
+    let reading = ReaderOptions {
+        cache_bytes: 4 << 20,
+        fetch_bytes: 4 << 20,
+        read_ahead_bytes: 0,
+    };
+    let reader = Reader::new(
+        reading,
+        metadata.clone(),
+        Arc::new(objects.clone()),
+        tail,
+        metrics.clone(),
+    );
+    House {
+        writer,
+        reader,
+        objects,
+        metadata,
+        metrics,
+        topic,
+        abandoned,
+    }
+}
+
+impl House {
+    fn partition(&self, partition: i32) -> TopicPartition {
+        TopicPartition {
+            topic: self.topic,
+            partition,
+        }
+    }
+
+    fn entry(&self, partition: i32, batch: &TestBatch) -> Append {
+        Append {
+            partition: self.partition(partition),
+            batch: batch.admitted(),
+            deadline: Instant::now() + Duration::from_secs(29),
+            handles: PartitionHandles {
+                topic: self.metrics.topic("orders"),
+                writes: self.metrics.partition("orders", partition),
+            },
+            permit: None,
+        }
+    }
+
+    fn append(&self, partition: i32, batch: &TestBatch) -> PendingAppend {
+        self.writer.append(vec![self.entry(partition, batch)])
+    }
+
+    async fn high_watermark(&self, partition: i32) -> i64 {
+        let snapshots = self
+            .metadata
+            .snapshots(&[self.partition(partition)])
+            .await
+            .unwrap();
+        snapshots[0].as_ref().unwrap().high_watermark
+    }
+
+    async fn read(&self, partition: i32, offset: i64) -> Vec<u8> {
+        let request = FetchRequest {
+            partitions: vec![FetchPartition {
+                partition: self.partition(partition),
+                offset,
+                max_bytes: 10 << 20,
+                topic: self.metrics.topic("orders"),
+            }],
+            max_bytes: 10 << 20,
+            min_bytes: 1,
+            max_wait: Duration::ZERO,
+        };
+        let fetched = self.reader.fetch(&request).await.pop().unwrap().unwrap();
+        fetched.records.to_bytes().to_vec()
+    }
+}
+
+fn base_offset(results: &[Result<Appended, AppendError>]) -> i64 {
+    results[0].as_ref().unwrap().base_offset
+}
+
+#[tokio::test]
+async fn a_small_batch_goes_inline_and_touches_no_object_store() {
+    let house = house(options(INLINE)).await;
+    assert_eq!(base_offset(&house.append(3, &TestBatch::of(2, "a")).await), 0);
+    assert_eq!(base_offset(&house.append(3, &TestBatch::of(5, "b")).await), 2);
+    assert_eq!(house.objects.calls(), []);
+    assert_eq!(house.high_watermark(3).await, 7);
+    let text = String::from_utf8_lossy(&house.read(3, 0).await).into_owned();
+    assert!(text.contains("a-0") && text.contains("b-4"));
+}
+
+#[tokio::test]
+async fn an_upload_is_acknowledged_only_after_it_was_stored_and_committed() {
+    let house = house(options(0)).await;
+    house.objects.close_gate(Call::Put);
+    let mut pending = house.append(0, &TestBatch::of(1, "a"));
+    house.objects.wait_until_held(Call::Put, 1).await;
+    assert!(futures::poll!(&mut pending).is_pending());
+    assert_eq!(house.high_watermark(0).await, 0);
+    house.objects.open_gate(Call::Put);
+    assert_eq!(base_offset(&pending.await), 0);
+    assert_eq!(house.high_watermark(0).await, 1);
+}
+
+#[tokio::test]
+async fn uploads_overlap_and_are_committed_in_the_order_of_sealing() {
+    let house = house(options(0)).await;
+    house
+        .objects
+        .plan(Call::Put, Plan::Delay(Duration::from_millis(200)));
+    let first = house.append(0, &TestBatch::of(1, "first"));
+    tokio::task::yield_now().await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let second = house.append(0, &TestBatch::of(1, "second"));
+    assert_eq!(base_offset(&second.await), 1);
+    assert_eq!(base_offset(&first.await), 0);
+    assert_eq!(house.objects.count(Call::Put), 2);
+}
+
+#[tokio::test]
+async fn trace_11_an_object_given_up_leaves_the_queue_before_its_batches_are_refused() {
+    let house = house(options(0)).await;
+    house.objects.plan(Call::Put, Plan::RefuseBefore(503));
+    let refused = house.append(0, &TestBatch::of(1, "lost"));
+    assert_eq!(refused.await, [Err(AppendError::Storage)]);
+    assert_eq!(house.high_watermark(0).await, 0);
+    assert_eq!(house.abandoned.lock().len(), 1);
+    assert_eq!(base_offset(&house.append(0, &TestBatch::of(1, "kept")).await), 0);
+    assert_eq!(house.metrics.produce.batches(BatchCount::ServerError).value(), 1);
+    assert_eq!(house.metrics.produce.batches(BatchCount::Ok).value(), 1);
+}
+
+#[tokio::test]
+async fn trace_11_a_lost_reply_does_not_let_the_successor_pass_a_gap() {
+    let house = house(options(0)).await;
+    house.objects.plan(Call::Put, Plan::LoseReply);
+    let first = house.append(0, &TestBatch::of(1, "a").by(7, 0, 0));
+    house.objects.wait_until_held(Call::Put, 0).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let second = house.append(0, &TestBatch::of(1, "b").by(7, 0, 1));
+    assert_eq!(first.await, [Err(AppendError::Storage)]);
+    let refusal = AppendRefusal::GapPending { expected: 0, got: 1 };
+    assert_eq!(second.await, [Err(AppendError::Refused(refusal))]);
+    // The client sends both again, in order, and each is there once.
+    assert_eq!(
+        base_offset(&house.append(0, &TestBatch::of(1, "a").by(7, 0, 0)).await),
+        0
+    );
+    assert_eq!(
+        base_offset(&house.append(0, &TestBatch::of(1, "b").by(7, 0, 1)).await),
+        1
+    );
+    assert_eq!(house.high_watermark(0).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trace_08_a_batch_is_withdrawn_at_its_deadline_and_never_committed() {
+    let house = house(options(0)).await;
+    house.objects.close_gate(Call::Put);
+    let start = Instant::now();
+    let mut entry = house.entry(0, &TestBatch::of(1, "late"));
+    entry.deadline = start + Duration::from_secs(3);
+    let pending = house.writer.append(vec![entry]);
+    assert_eq!(pending.await, [Err(AppendError::TimedOut)]);
+    assert_eq!(start.elapsed(), Duration::from_secs(3));
+    house.objects.open_gate(Call::Put);
+    assert_eq!(base_offset(&house.append(0, &TestBatch::of(1, "next")).await), 0);
+    assert!(!String::from_utf8_lossy(&house.read(0, 0).await).contains("late"));
+}
+
+#[tokio::test]
+async fn trace_08_a_fenced_agent_discards_what_it_holds_and_starts_anew() {
+    let house = house(options(0)).await;
+    let identity = house.writer.identity();
+    let before = identity.borrow().incarnation;
+    house.metadata.fence(before).await.unwrap();
+    let pending = house.append(0, &TestBatch::of(1, "zombie"));
+    assert_eq!(pending.await, [Err(AppendError::Fenced)]);
+    assert_eq!(house.high_watermark(0).await, 0);
+    assert_eq!(base_offset(&house.append(0, &TestBatch::of(1, "new")).await), 0);
+    assert_ne!(identity.borrow().incarnation, before);
+}
+
+#[tokio::test]
+async fn trace_12_batches_take_effect_in_the_order_of_the_calls() {
+    let house = house(options(INLINE)).await;
+    let pending: Vec<_> = (0..200)
+        .map(|sequence| house.append(0, &TestBatch::of(1, "x").by(1, 0, sequence)))
+        .collect();
+    for (expected, pending) in pending.into_iter().enumerate() {
+        assert_eq!(base_offset(&pending.await), expected as i64);
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_partitions_cost_one_put() {
+    let house = house(options(0)).await;
+    let entries = (0..1_000)
+        .map(|partition| house.entry(partition, &TestBatch::of(1, "p")))
+        .collect();
+    let results = house.writer.append(entries).await;
+    assert!(
+        results
+            .iter()
+            .all(|result| result.as_ref().is_ok_and(|appended| appended.base_offset == 0))
+    );
+    assert_eq!(house.objects.count(Call::Put), 1);
+}
+
+#[tokio::test]
+async fn duplicates_get_the_first_copys_offset_and_count_no_records() {
+    let house = house(options(INLINE)).await;
+    house.append(0, &TestBatch::of(3, "other")).await;
+    let batch = TestBatch::of(2, "a").by(7, 0, 0);
+    assert_eq!(base_offset(&house.append(0, &batch).await), 3);
+    let again = house.append(0, &batch).await;
+    assert!(matches!(
+        again[0],
+        Ok(Appended {
+            base_offset: 3,
+            duplicate: true,
+            ..
+        })
+    ));
+    assert_eq!(house.metrics.topic("orders").records.value(), 5);
+    assert_eq!(house.metrics.produce.batches(BatchCount::Duplicate).value(), 1);
+    let segments = house.metrics.partition("orders", 0);
+    assert_eq!(
+        (segments.segment_writes.value(), segments.segment_flushes.value()),
+        (3, 3)
+    );
+}
+
+#[tokio::test]
+async fn closing_flushes_what_is_held_and_refuses_what_comes_after() {
+    let house = house(options(0)).await;
+    let pending: Vec<_> = (0..10).map(|_| house.append(0, &TestBatch::of(1, "x"))).collect();
+    house.writer.close().await;
+    for pending in pending {
+        assert!(pending.await[0].is_ok());
+    }
+    assert_eq!(
+        house.append(0, &TestBatch::of(1, "x")).await,
+        [Err(AppendError::Stopping)]
+    );
+    assert_eq!(house.high_watermark(0).await, 10);
+}
