@@ -1,0 +1,100 @@
+//! What a handler is given: the house it works in, and who asks.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use kafka_protocol::protocol::StrBytes;
+use streamhouse_metadata::model::topic::TopicLimits;
+use streamhouse_metadata::store::MetadataStore;
+use streamhouse_observability::Metrics;
+use streamhouse_storage::reader::Reader;
+use streamhouse_storage::writer::Writer;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::topics::Topics;
+use crate::config::Advertised;
+use crate::listener::guard::RequestHead;
+
+/// How this agent is known to clients.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub id: i32,
+    pub address: Advertised,
+    /// The cluster id as clients see it: the UUID in URL-safe base64 without padding, as Kafka's.
+    pub cluster_id: String,
+}
+
+/// What the operator decided and handlers obey.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub auto_create_topics: bool,
+    pub default_partitions: i32,
+    pub limits: TopicLimits,
+    pub fetch_bytes_max: u32,
+}
+
+/// One agent, as its handlers see it. Made once, shared by all connections.
+pub struct Agent {
+    pub node: Node,
+    pub settings: Settings,
+    pub metadata: Arc<dyn MetadataStore>,
+    pub writer: Arc<Writer>,
+    pub reader: Arc<Reader>,
+    pub topics: Topics,
+    pub metrics: Arc<Metrics>,
+    /// Short name of this start of the agent, for correlation ids.
+    pub instance: String,
+    /// Cancelled when the process stops: waiting fetches answer with what they have.
+    pub stopping: CancellationToken,
+}
+
+/// Who asks. Until there is authentication, everybody is anonymous; authorization will look here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    pub name: Arc<str>,
+}
+
+impl Principal {
+    pub fn anonymous() -> Self {
+        Self {
+            name: Arc::from("ANONYMOUS"),
+        }
+    }
+}
+
+/// One request in hand.
+pub struct RequestContext {
+    pub agent: Arc<Agent>,
+    pub principal: Principal,
+    pub peer: SocketAddr,
+    pub head: RequestHead,
+    /// When its last byte had been read.
+    pub read_at: Instant,
+    /// Our number for the request, for logs and error messages.
+    pub correlation: u64,
+}
+
+impl RequestContext {
+    /// What a client reads about a failure, with the number that finds it in our logs.
+    pub fn explain(&self, error: &dyn std::fmt::Display) -> StrBytes {
+        StrBytes::from_string(format!("{error} (request {})", self.correlation_id()))
+    }
+
+    /// The request's name in logs and error messages: the agent's start and a counter.
+    pub fn correlation_id(&self) -> String {
+        format!("{}-{}", self.agent.instance, self.correlation)
+    }
+
+    /// Logs a failure of ours, once, where it is answered.
+    pub fn report(&self, error: &dyn std::fmt::Display) {
+        tracing::warn!(
+            api = ?self.head.api,
+            correlation_id = %self.correlation_id(),
+            kafka_correlation_id = self.head.correlation_id,
+            client_id = self.head.client_id.as_deref().unwrap_or_default(),
+            error = %error,
+            "request failed"
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! The one place that knows Kafka's error numbers.
+//!
+//! Each family of errors is matched without a catch-all, so that a new kind of failure cannot be sent
+//! out as something it is not. Retriable codes promise nothing about the batch; where a client's retry
+//! might otherwise go wrong, the reason stands beside the arm.
+
+use kafka_protocol::ResponseError;
+use streamhouse_metadata::model::commit::AppendRefusal;
+use streamhouse_metadata::model::topic::TopicConfigError;
+use streamhouse_metadata::store::{StoreError, TopicError};
+use streamhouse_observability::families::{ApiOutcome, ProducerErrorType};
+use streamhouse_storage::batch::{BatchError, HeaderError};
+use streamhouse_storage::reader::ReadError;
+use streamhouse_storage::writer::AppendError;
+
+/// No error.
+pub const NONE: i16 = 0;
+
+/// What a handler finds wrong with a request by itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestFault {
+    #[error("this server has no such topic or partition")]
+    UnknownTopic,
+    #[error("this server has no topic with that id")]
+    UnknownTopicId,
+    #[error("`{0}` is no legal topic name: {1}")]
+    TopicName(String, &'static str),
+    #[error("a topic has between 1 and {max} partitions, not {got}")]
+    Partitions { got: i32, max: u32 },
+    #[error("replication factor must be -1 or larger than 0, not {0}")]
+    ReplicationFactor(i16),
+    #[error("the replica assignment is not consecutive from partition {0} or names no broker")]
+    Assignment(i32),
+    #[error("a replica assignment excludes a number of partitions and a replication factor")]
+    AssignmentAndCount,
+    #[error("the topic is named twice in one request")]
+    NamedTwice,
+    #[error("the request names the topic by name and by id, or by neither")]
+    NameAndId,
+    #[error("acks must be -1, 0 or 1, not {0}")]
+    Acks(i16),
+    #[error("transactions are not available on this server yet")]
+    Transactions,
+    #[error("this server coordinates consumer groups only")]
+    CoordinatorKind,
+    #[error("an empty group id has no coordinator")]
+    GroupId,
+    #[error("offset {0} cannot be asked for")]
+    SpecialTimestamp(i64),
+    #[error("leader epoch {got} is newer than {current}")]
+    UnknownLeaderEpoch { got: i32, current: i32 },
+    #[error("leader epoch {got} is older than {current}")]
+    FencedLeaderEpoch { got: i32, current: i32 },
+    #[error("there is no fetch session {0}")]
+    FetchSession(i32),
+}
+
+pub fn request_fault(fault: &RequestFault) -> ResponseError {
+    match fault {
+        RequestFault::UnknownTopic => ResponseError::UnknownTopicOrPartition,
+        RequestFault::UnknownTopicId => ResponseError::UnknownTopicId,
+        RequestFault::TopicName(..) => ResponseError::InvalidTopicException,
+        RequestFault::Partitions { .. } => ResponseError::InvalidPartitions,
+        RequestFault::ReplicationFactor(_) => ResponseError::InvalidReplicationFactor,
+        RequestFault::Assignment(_) => ResponseError::InvalidReplicaAssignment,
+        RequestFault::AssignmentAndCount | RequestFault::NamedTwice | RequestFault::NameAndId => {
+            ResponseError::InvalidRequest
+        }
+        RequestFault::Acks(_) => ResponseError::InvalidRequiredAcks,
+        // Fatal at once: a transactional producer must not retry for ever what cannot work.
+        RequestFault::Transactions => ResponseError::TransactionalIdAuthorizationFailed,
+        RequestFault::CoordinatorKind => ResponseError::InvalidRequest,
+        RequestFault::GroupId => ResponseError::InvalidGroupId,
+        RequestFault::SpecialTimestamp(_) => ResponseError::UnsupportedVersion,
+        RequestFault::UnknownLeaderEpoch { .. } => ResponseError::UnknownLeaderEpoch,
+        RequestFault::FencedLeaderEpoch { .. } => ResponseError::FencedLeaderEpoch,
+        RequestFault::FetchSession(_) => ResponseError::FetchSessionIdNotFound,
+    }
+}
+
+pub fn append(error: &AppendError) -> ResponseError {
+    match error {
+        AppendError::Refused(refusal) => match refusal {
+            AppendRefusal::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+            // The missing batch may still be on its way; OUT_OF_ORDER would make the client start a
+            // new epoch and store both copies (TRACES 7).
+            AppendRefusal::GapPending { .. } => ResponseError::NotEnoughReplicas,
+            AppendRefusal::OutOfOrder { .. } => ResponseError::OutOfOrderSequenceNumber,
+            AppendRefusal::StaleEpoch { .. } => ResponseError::InvalidProducerEpoch,
+        },
+        // The fate of these is not known, so nothing may be answered that says "not stored".
+        AppendError::TimedOut | AppendError::Fenced | AppendError::Stopping => ResponseError::RequestTimedOut,
+        AppendError::Storage => ResponseError::KafkaStorageError,
+    }
+}
+
+pub fn batch(error: &BatchError) -> ResponseError {
+    match error {
+        BatchError::Missing
+        | BatchError::Several
+        | BatchError::Control
+        | BatchError::Count { .. }
+        | BatchError::Producer { .. }
+        | BatchError::Records(_)
+        | BatchError::Header(HeaderError::Magic(_)) => ResponseError::InvalidRecord,
+        BatchError::Header(HeaderError::Short { .. } | HeaderError::Length(_))
+        | BatchError::Truncated { .. }
+        | BatchError::Crc { .. } => ResponseError::CorruptMessage,
+        BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        BatchError::Transactional => ResponseError::InvalidTxnState,
+        BatchError::Codec(_) => ResponseError::UnsupportedCompressionType,
+    }
+}
+
+/// Under which error type a batch counts that never reached the writer.
+pub fn batch_type(error: &BatchError) -> ProducerErrorType {
+    match error {
+        BatchError::Missing
+        | BatchError::Several
+        | BatchError::Control
+        | BatchError::Count { .. }
+        | BatchError::Producer { .. }
+        | BatchError::Codec(_)
+        | BatchError::Header(HeaderError::Magic(_)) => ProducerErrorType::Invalid,
+        BatchError::Header(HeaderError::Short { .. } | HeaderError::Length(_))
+        | BatchError::Truncated { .. }
+        | BatchError::Crc { .. }
+        | BatchError::Records(_) => ProducerErrorType::Corrupt,
+        BatchError::TooLarge { .. } => ProducerErrorType::TooLarge,
+        BatchError::Transactional => ProducerErrorType::Transaction,
+    }
+}
+
+pub fn read(error: &ReadError) -> ResponseError {
+    match error {
+        ReadError::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+        ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        ReadError::Metadata(error) => store(error),
+        // Retriable. Damaged data is ours to mend: a consumer must neither skip it nor see it.
+        ReadError::ObjectStore { .. } | ReadError::Damaged { .. } | ReadError::Busy => {
+            ResponseError::KafkaStorageError
+        }
+    }
+}
+
+pub fn store(error: &StoreError) -> ResponseError {
+    match error {
+        // Retriable, and makes clients ask for metadata again.
+        StoreError::Unavailable(_) => ResponseError::KafkaStorageError,
+        StoreError::Unknown(_) => ResponseError::RequestTimedOut,
+        StoreError::Damaged(_) => ResponseError::UnknownServerError,
+    }
+}
+
+pub fn topic(error: &TopicError) -> ResponseError {
+    match error {
+        TopicError::Exists(_) => ResponseError::TopicAlreadyExists,
+        TopicError::Unknown => ResponseError::UnknownTopicOrPartition,
+        TopicError::TooMany { .. } => ResponseError::PolicyViolation,
+        TopicError::NotMorePartitions { .. } => ResponseError::InvalidPartitions,
+        TopicError::Store(error) => store(error),
+    }
+}
+
+pub fn topic_config(error: &TopicConfigError) -> ResponseError {
+    match error {
+        TopicConfigError::Unknown(_)
+        | TopicConfigError::Unsupported { .. }
+        | TopicConfigError::Invalid { .. } => ResponseError::InvalidConfig,
+    }
+}
+
+/// Whose fault a code is, for the count of requests by outcome.
+#[must_use]
+pub fn outcome(code: i16) -> ApiOutcome {
+    const OURS: [ResponseError; 3] = [
+        ResponseError::UnknownServerError,
+        ResponseError::KafkaStorageError,
+        ResponseError::RequestTimedOut,
+    ];
+    if code == NONE {
+        ApiOutcome::Ok
+    } else if OURS.iter().any(|ours| ours.code() == code) {
+        ApiOutcome::ServerError
+    } else {
+        ApiOutcome::ClientError
+    }
+}
+
+/// The outcome of a request that answers with several codes: the worst of them.
+#[must_use]
+pub fn worst(codes: impl IntoIterator<Item = i16>) -> ApiOutcome {
+    codes
+        .into_iter()
+        .map(outcome)
+        .fold(ApiOutcome::Ok, super::response::worse)
+}

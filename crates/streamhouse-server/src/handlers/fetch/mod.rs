@@ -1,0 +1,201 @@
+//! Fetch v4–v18: reading, with long poll (KIP-74 limits, KIP-227 sessions, KIP-516 topic ids from v13).
+//!
+//! The answer is framed by hand around slices of the stored bytes ([`encode`]). Sessions are never
+//! opened: every answer carries session id 0, which tells the client to go on with full requests, as a
+//! broker does whose session cache is full. Nothing is throttled, there are no followers, and until
+//! there are transactions the last stable offset is the high watermark and nothing was aborted.
+
+mod encode;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::messages::FetchRequest as WireRequest;
+use kafka_protocol::messages::fetch_request::FetchPartition as WirePartition;
+use streamhouse_observability::families::ApiOutcome;
+use streamhouse_storage::reader::{FetchPartition, FetchRequest, Fetched, ReadError};
+
+use super::context::RequestContext;
+use super::error_code::{self, NONE, RequestFault};
+use super::list_offsets::check_epoch;
+use super::response::{EncodeError, Response};
+use super::topics::{KnownTopic, TopicKey};
+use encode::{Partition, Topic};
+
+/// First version that names topics by id, and first with sessions.
+const TOPIC_IDS: i16 = 13;
+const SESSIONS: i16 = 7;
+/// The epoch with which a client closes its session.
+const FINAL_EPOCH: i32 = -1;
+/// No honest client waits longer; a hostile one would hold its request's memory for ever.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Response, EncodeError> {
+    if context.head.version >= SESSIONS && request.session_id != 0 && request.session_epoch != FINAL_EPOCH {
+        let fault = RequestFault::FetchSession(request.session_id);
+        let code = error_code::request_fault(&fault).code();
+        return Ok(encode::response(&context.head, code, Vec::new(), ApiOutcome::Ok));
+    }
+    let agent = &context.agent;
+    let keys: Vec<TopicKey> = request
+        .topics
+        .iter()
+        .map(|topic| {
+            if context.head.version >= TOPIC_IDS {
+                TopicKey::Id(topic.topic_id)
+            } else {
+                TopicKey::Name(topic.topic.to_string())
+            }
+        })
+        .collect();
+    let resolved = match resolve(context, &keys, &request).await {
+        Ok(resolved) => resolved,
+        Err(code) => vec![Err(code); keys.len()],
+    };
+
+    let current_epoch = agent.metadata.cluster().epoch;
+    let mut partitions = Vec::new();
+    let mut topics = Vec::with_capacity(keys.len());
+    for ((topic, key), known) in request.topics.iter().zip(keys).zip(&resolved) {
+        let mut answers = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let planned = match known {
+                Err(code) => Err(*code),
+                Ok(known) => plan(known, wanted, current_epoch),
+            };
+            answers.push(match planned {
+                Ok(partition) => {
+                    partitions.push(partition);
+                    Partition::waiting(wanted.partition)
+                }
+                Err(code) => Partition::failed(wanted.partition, code),
+            });
+        }
+        topics.push(Topic {
+            key,
+            partitions: answers,
+        });
+    }
+
+    let failed = topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .any(|partition| partition.error_code != NONE);
+    let max_bytes = usize::try_from(request.max_bytes)
+        .unwrap_or(0)
+        .min(agent.settings.fetch_bytes_max as usize);
+    let fetch = FetchRequest {
+        partitions,
+        max_bytes,
+        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+        max_wait: if failed {
+            Duration::ZERO
+        } else {
+            Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX)
+        },
+    };
+    let mut results = read(context, fetch).await.into_iter();
+    let read_committed = request.isolation_level == 1;
+    for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        if partition.error_code == NONE
+            && let Some(result) = results.next()
+        {
+            answer(context, partition, result, read_committed);
+        }
+    }
+    let codes = topics.iter().flat_map(|topic| &topic.partitions);
+    let outcome = error_code::worst(codes.map(|partition| partition.error_code));
+    Ok(encode::response(&context.head, NONE, topics, outcome))
+}
+
+/// Waits for data as asked, but answers at once when the process stops.
+async fn read(context: &RequestContext, fetch: FetchRequest) -> Vec<Result<Fetched, ReadError>> {
+    let reader = &context.agent.reader;
+    tokio::select! {
+        biased;
+        results = reader.fetch(&fetch) => return results,
+        () = context.agent.stopping.cancelled(), if !fetch.max_wait.is_zero() => {}
+    }
+    let at_once = FetchRequest {
+        max_wait: Duration::ZERO,
+        ..fetch
+    };
+    reader.fetch(&at_once).await
+}
+
+type Resolved = Result<Arc<KnownTopic>, i16>;
+
+/// The topics of a request, read anew where one is unknown or seems to lack a partition (TRACES 2).
+async fn resolve(
+    context: &RequestContext,
+    keys: &[TopicKey],
+    request: &WireRequest,
+) -> Result<Vec<Resolved>, i16> {
+    let topics = &context.agent.topics;
+    let store_failed = |error| {
+        context.report(&error);
+        error_code::store(&error).code()
+    };
+    let mut found = topics.resolve(keys).await.map_err(store_failed)?;
+    let lacking: Vec<usize> = (0..keys.len())
+        .filter(|at| {
+            found[*at].as_ref().is_some_and(|known| {
+                let wanted = &request.topics[*at].partitions;
+                wanted.iter().any(|w| known.partition(w.partition).is_none())
+            })
+        })
+        .collect();
+    if !lacking.is_empty() {
+        let again: Vec<TopicKey> = lacking.iter().map(|at| keys[*at].clone()).collect();
+        let read = topics.read(&again).await.map_err(store_failed)?;
+        for (at, known) in lacking.into_iter().zip(read) {
+            found[at] = known;
+        }
+    }
+    let unknown = |key: &TopicKey| match key {
+        TopicKey::Name(_) => error_code::request_fault(&RequestFault::UnknownTopic).code(),
+        TopicKey::Id(_) => error_code::request_fault(&RequestFault::UnknownTopicId).code(),
+    };
+    Ok(found
+        .into_iter()
+        .zip(keys)
+        .map(|(known, key)| known.ok_or_else(|| unknown(key)))
+        .collect())
+}
+
+fn plan(known: &KnownTopic, wanted: &WirePartition, current_epoch: i32) -> Result<FetchPartition, i16> {
+    let fault = |fault: RequestFault| error_code::request_fault(&fault).code();
+    let partition = known
+        .partition(wanted.partition)
+        .ok_or_else(|| fault(RequestFault::UnknownTopic))?;
+    check_epoch(wanted.current_leader_epoch, current_epoch).map_err(fault)?;
+    Ok(FetchPartition {
+        partition,
+        offset: wanted.fetch_offset,
+        max_bytes: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
+        topic: known.metrics.clone(),
+    })
+}
+
+fn answer(
+    context: &RequestContext,
+    partition: &mut Partition,
+    result: Result<Fetched, ReadError>,
+    read_committed: bool,
+) {
+    match result {
+        Ok(fetched) => {
+            partition.snapshot = Some(fetched.snapshot);
+            partition.records = fetched.records;
+            partition.list_aborted = read_committed;
+        }
+        Err(error) => {
+            partition.error_code = error_code::read(&error).code();
+            if let ReadError::OutOfRange { snapshot, .. } = &error {
+                partition.snapshot = Some(*snapshot);
+            } else if error_code::outcome(partition.error_code) == ApiOutcome::ServerError {
+                context.report(&error);
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! One file per Kafka API: requests in, answers out. Handlers translate; they hold no state.
+//!
+//! This file says which APIs and versions are served and finds the handler. Produce alone has another
+//! way in, because it is admitted in order and answered later: see [`produce`] and the connection.
+//!
+//! All handlers follow Apache Kafka 4.3 where its protocol leaves room; each file names its deviations.
+
+pub mod api_versions;
+pub mod context;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod error_code;
+pub mod fetch;
+pub mod find_coordinator;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod produce;
+pub mod response;
+pub mod topic_config;
+pub mod topic_name;
+pub mod topics;
+
+use bytes::Bytes;
+use kafka_protocol::messages::ApiKey;
+
+use crate::listener::guard::{self, RequestError};
+use context::RequestContext;
+use response::{EncodeError, Response};
+
+/// One API we serve.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    pub api: ApiKey,
+    pub min: i16,
+    pub max: i16,
+    /// The lowest version we claim to know.
+    pub advertised_min: i16,
+}
+
+const fn served(api: ApiKey, min: i16, max: i16) -> Served {
+    Served {
+        api,
+        min,
+        max,
+        advertised_min: min,
+    }
+}
+
+/// Everything we serve, by API key.
+pub const SERVED: &[Served] = &[
+    // Advertised from 0 as Kafka 4 does: older librdkafka decides by the lowest version whether it may
+    // compress, and sends uncompressed without a word otherwise (KAFKA-18659).
+    Served {
+        api: ApiKey::Produce,
+        min: 3,
+        max: 13,
+        advertised_min: 0,
+    },
+    served(ApiKey::Fetch, 4, 18),
+    served(ApiKey::ListOffsets, 1, 10),
+    served(ApiKey::Metadata, 0, 13),
+    served(ApiKey::FindCoordinator, 0, 6),
+    served(ApiKey::ApiVersions, 0, 4),
+    served(ApiKey::CreateTopics, 2, 7),
+    served(ApiKey::DeleteTopics, 1, 6),
+    served(ApiKey::InitProducerId, 0, 5),
+    served(ApiKey::CreatePartitions, 0, 3),
+];
+
+/// Finds the API if we serve that version of it.
+pub fn find(api_key: i16, version: i16) -> Result<ApiKey, RequestError> {
+    let served = SERVED
+        .iter()
+        .find(|served| served.api as i16 == api_key)
+        .ok_or(RequestError::UnknownApi(api_key))?;
+    if (served.min..=served.max).contains(&version) {
+        Ok(served.api)
+    } else {
+        Err(RequestError::UnsupportedVersion {
+            api: served.api,
+            version,
+        })
+    }
+}
+
+/// Why a request gets no answer but the end of its connection.
+#[derive(Debug, thiserror::Error)]
+pub enum HandleError {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Produce without acknowledgement has no other way to say that it failed.
+    #[error("a produce with acks=0 failed: {0}")]
+    Unacknowledged(String),
+}
+
+/// Answers any request but Produce. `decoded` is told how much memory the decoded request takes.
+pub async fn handle(
+    context: &RequestContext,
+    body: &Bytes,
+    mut decoded: impl FnMut(usize),
+) -> Result<Response, HandleError> {
+    macro_rules! answer {
+        ($handler:path) => {{
+            let request = guard::decode(&context.head, body)?;
+            decoded(request.bytes_max);
+            Ok($handler(context, request.request).await?)
+        }};
+    }
+    match context.head.api {
+        ApiKey::Fetch => answer!(fetch::handle),
+        ApiKey::ListOffsets => answer!(list_offsets::handle),
+        ApiKey::Metadata => answer!(metadata::handle),
+        ApiKey::FindCoordinator => answer!(find_coordinator::handle),
+        ApiKey::ApiVersions => answer!(api_versions::handle),
+        ApiKey::CreateTopics => answer!(create_topics::handle),
+        ApiKey::DeleteTopics => answer!(delete_topics::handle),
+        ApiKey::InitProducerId => answer!(init_producer_id::handle),
+        ApiKey::CreatePartitions => answer!(create_partitions::handle),
+        other => Err(RequestError::UnknownApi(other as i16).into()),
+    }
+}

@@ -1,0 +1,368 @@
+//! Produce v3–v13: writing (KIP-516: topic ids from v13; acks −1, 1 and 0).
+//!
+//! Two steps, because batches of one connection must enter the writer in the order of arrival but need
+//! not wait for each other: [`admit`] decodes, checks and hands over, [`Pending::answer`] waits for the
+//! commit. acks=1 means the same as acks=−1: acknowledged is stored. acks=0 takes the same path and gets
+//! no answer; a failure closes the connection, as in Kafka.
+//!
+//! Batches refused here are counted here, all others by the writer. `record_errors` stays empty: a batch
+//! is refused as a whole.
+
+mod decode;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use kafka_protocol::messages::TopicName;
+use kafka_protocol::messages::produce_response::{
+    PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+use streamhouse_observability::Gauge;
+use streamhouse_observability::families::{ApiOutcome, ProducerErrorType, Stage, TopicMetrics};
+use streamhouse_storage::batch::{self, Admission};
+use streamhouse_storage::writer::{Append, AppendError, Appended, PartitionHandles, PendingAppend};
+use tokio::time::Instant;
+
+pub use decode::{PARTITION_COST_BYTES, ProduceRequest, count_partitions, decode};
+use decode::{PartitionData, TopicData};
+
+use super::HandleError;
+use super::context::{Agent, RequestContext};
+use super::error_code::{self, NONE, RequestFault};
+use super::response::Response;
+use super::topics::{KnownTopic, TopicKey};
+use crate::listener::budget::Charge;
+
+/// Longest time a batch may take from arrival to commit, and what is left of a client's patience for
+/// the way back.
+const TIME_MAX: Duration = Duration::from_secs(30);
+const WAY_BACK: Duration = Duration::from_secs(1);
+
+/// A request whose batches are in the writer, or refused.
+pub struct Pending {
+    context: RequestContext,
+    acks: i16,
+    topics: Vec<PendingTopic>,
+    append: PendingAppend,
+}
+
+struct PendingTopic {
+    key: TopicKey,
+    /// Counts the latency; `None` where the topic does not exist.
+    metrics: Option<Arc<TopicMetrics>>,
+    partitions: Vec<(i32, Slot)>,
+}
+
+/// What is known of one batch before the writer answers.
+enum Slot {
+    /// Its answer is the next one of the writer's.
+    Appended,
+    Refused {
+        code: i16,
+        message: StrBytes,
+    },
+}
+
+/// A frame's share of the in-flight budget, shown in the gauge while it is held.
+struct InFlight {
+    charge: Charge,
+    gauge: Gauge,
+}
+
+impl InFlight {
+    fn new(charge: Charge, gauge: Gauge) -> Self {
+        gauge.add(charge.bytes() as i64);
+        Self { charge, gauge }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.gauge.sub(self.charge.bytes() as i64);
+    }
+}
+
+/// Decodes a request, checks its batches and hands them to the writer. When this returns, their place
+/// in the order is fixed.
+pub async fn admit(context: RequestContext, request: ProduceRequest, charge: Charge) -> Pending {
+    let agent = context.agent.clone();
+    let in_flight = InFlight::new(charge, agent.metrics.produce.inflight_bytes.clone());
+    let permit: Arc<dyn std::any::Any + Send + Sync> = Arc::new(in_flight);
+    let resolved = resolve(&context, &request.topics).await;
+    let deadline = context.read_at + patience(request.timeout_ms);
+    let mut appends = Vec::new();
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for (topic, known) in request.topics.into_iter().zip(resolved) {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for data in topic.partitions {
+            let index = data.index;
+            let checked = match &known {
+                Ok(known) => check(&agent, known, request.acks, data),
+                Err(refusal) => Err(refusal.clone()),
+            };
+            let slot = match checked {
+                Ok(append) => {
+                    appends.push(Append {
+                        deadline,
+                        permit: Some(permit.clone()),
+                        ..append
+                    });
+                    Slot::Appended
+                }
+                Err(refusal) => {
+                    let counted = known.as_ref().ok().map(|known| &known.metrics);
+                    refused(&agent, counted, &refusal);
+                    Slot::Refused {
+                        code: refusal.code,
+                        message: context.explain(&refusal.message),
+                    }
+                }
+            };
+            partitions.push((index, slot));
+        }
+        topics.push(PendingTopic {
+            key: topic.key,
+            metrics: known.ok().map(|known| known.metrics.clone()),
+            partitions,
+        });
+    }
+    let append = agent.writer.append(appends);
+    Pending {
+        context,
+        acks: request.acks,
+        topics,
+        append,
+    }
+}
+
+/// A batch that does not reach the writer.
+#[derive(Clone)]
+struct Refusal {
+    code: i16,
+    counted: ProducerErrorType,
+    message: String,
+}
+
+fn refused(agent: &Agent, topic: Option<&Arc<TopicMetrics>>, refusal: &Refusal) {
+    agent.metrics.produce.batches(refusal.counted.outcome()).inc();
+    match topic {
+        Some(metrics) => metrics.errors(refusal.counted).inc(),
+        None => agent.metrics.unknown_topic().errors(refusal.counted).inc(),
+    }
+}
+
+/// The topics of a request, one answer each. One that is unknown, or that lacks a partition which is
+/// asked for, is read from the store before it is refused.
+async fn resolve(context: &RequestContext, wanted: &[TopicData]) -> Vec<Result<Arc<KnownTopic>, Refusal>> {
+    let topics = &context.agent.topics;
+    let complete = |known: &KnownTopic, data: &TopicData| {
+        data.partitions.iter().all(|p| known.partition(p.index).is_some())
+    };
+    let mut found: Vec<_> = wanted
+        .iter()
+        .map(|data| topics.remembered(&data.key).filter(|known| complete(known, data)))
+        .collect();
+    let missing: Vec<usize> = (0..wanted.len()).filter(|at| found[*at].is_none()).collect();
+    if !missing.is_empty() {
+        let keys: Vec<TopicKey> = missing.iter().map(|at| wanted[*at].key.clone()).collect();
+        match topics.read(&keys).await {
+            Ok(read) => {
+                for (at, known) in missing.into_iter().zip(read) {
+                    found[at] = known;
+                }
+            }
+            Err(error) => {
+                context.report(&error);
+                let refusal = Refusal {
+                    code: error_code::store(&error).code(),
+                    counted: ProducerErrorType::AgentError,
+                    message: error.to_string(),
+                };
+                return found
+                    .into_iter()
+                    .map(|known| known.ok_or_else(|| refusal.clone()))
+                    .collect();
+            }
+        }
+    }
+    let unknown = |key: &TopicKey| {
+        let fault = match key {
+            TopicKey::Name(_) => RequestFault::UnknownTopic,
+            TopicKey::Id(_) => RequestFault::UnknownTopicId,
+        };
+        fault_refusal(&fault, ProducerErrorType::UnknownTopic)
+    };
+    found
+        .into_iter()
+        .zip(wanted)
+        .map(|(known, data)| known.ok_or_else(|| unknown(&data.key)))
+        .collect()
+}
+
+fn fault_refusal(fault: &RequestFault, counted: ProducerErrorType) -> Refusal {
+    Refusal {
+        code: error_code::request_fault(fault).code(),
+        counted,
+        message: fault.to_string(),
+    }
+}
+
+/// Checks one batch. Deadline and permit are the caller's.
+fn check(agent: &Agent, known: &KnownTopic, acks: i16, data: PartitionData) -> Result<Append, Refusal> {
+    if !(-1..=1).contains(&acks) {
+        return Err(fault_refusal(
+            &RequestFault::Acks(acks),
+            ProducerErrorType::Invalid,
+        ));
+    }
+    let partition = known
+        .partition(data.index)
+        .ok_or_else(|| fault_refusal(&RequestFault::UnknownTopic, ProducerErrorType::UnknownTopic))?;
+    let admission = Admission {
+        max_message_bytes: known.message_bytes_max,
+        timestamp_type: known.timestamp_type,
+        now_ms: now_ms(),
+    };
+    let batch = batch::admit(&data.records, &admission).map_err(|error| Refusal {
+        code: error_code::batch(&error).code(),
+        counted: error_code::batch_type(&error),
+        message: error.to_string(),
+    })?;
+    Ok(Append {
+        partition,
+        batch,
+        deadline: Instant::now(),
+        handles: PartitionHandles {
+            topic: known.metrics.clone(),
+            writes: known.write_metrics(&agent.metrics, data.index),
+        },
+        permit: None,
+    })
+}
+
+/// The wall clock, for topics whose timestamps are the time of appending.
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as i64)
+}
+
+/// How long a batch may take. A client with little patience still gets half of it.
+fn patience(timeout_ms: i32) -> Duration {
+    let asked = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0)).min(TIME_MAX);
+    asked.saturating_sub(WAY_BACK).max(asked / 2)
+}
+
+impl Pending {
+    /// Waits until every batch has its answer. `None`: the client wants none.
+    pub async fn answer(self) -> Result<Option<Response>, HandleError> {
+        let Pending {
+            context,
+            acks,
+            topics,
+            append,
+        } = self;
+        let mut results = append.await.into_iter();
+        let answered_at = Instant::now();
+        let mut successful = Vec::new();
+        let mut outcome = ApiOutcome::Ok;
+        let mut failure = None;
+        let mut responses = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let mut all_well = true;
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for (index, slot) in topic.partitions {
+                let response = match slot {
+                    Slot::Refused { code, message } => refused_response(index, code, message),
+                    Slot::Appended => match results.next().unwrap_or(Err(AppendError::Stopping)) {
+                        Ok(appended) => appended_response(index, &appended),
+                        Err(error) => refused_response(
+                            index,
+                            error_code::append(&error).code(),
+                            context.explain(&error),
+                        ),
+                    },
+                };
+                if response.error_code != NONE {
+                    all_well = false;
+                    outcome = super::response::worse(outcome, error_code::outcome(response.error_code));
+                    failure.get_or_insert_with(|| response.error_message.clone());
+                }
+                partitions.push(response);
+            }
+            if all_well && let Some(metrics) = topic.metrics {
+                successful.push(metrics);
+            }
+            responses.push(topic_response(topic.key, partitions));
+        }
+        let read_at = context.read_at;
+        let metrics = context.agent.metrics.clone();
+        let after = move |written: Instant| {
+            metrics.produce.stage(Stage::Ack).observe(written - answered_at);
+            for topic in successful {
+                topic.latency.observe(written - read_at);
+            }
+        };
+        if acks == 0 {
+            return match failure {
+                None => {
+                    after(answered_at);
+                    Ok(None)
+                }
+                Some(message) => Err(HandleError::Unacknowledged(
+                    message.map(|message| message.to_string()).unwrap_or_default(),
+                )),
+            };
+        }
+        let message = ProduceResponse::default().with_responses(responses);
+        let message = trim(message, context.head.version);
+        let mut response = Response::encode(&context.head, &message, outcome)?;
+        response.after = Some(Box::new(after));
+        Ok(Some(response))
+    }
+}
+
+fn appended_response(index: i32, appended: &Appended) -> PartitionProduceResponse {
+    PartitionProduceResponse::default()
+        .with_index(index)
+        .with_base_offset(appended.base_offset)
+        .with_log_append_time_ms(appended.log_append_time.unwrap_or(-1))
+        .with_log_start_offset(appended.log_start_offset)
+}
+
+fn refused_response(index: i32, code: i16, message: StrBytes) -> PartitionProduceResponse {
+    PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(code)
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1)
+        .with_error_message(Some(message))
+}
+
+fn topic_response(key: TopicKey, partitions: Vec<PartitionProduceResponse>) -> TopicProduceResponse {
+    let response = TopicProduceResponse::default().with_partition_responses(partitions);
+    match key {
+        TopicKey::Name(name) => response.with_name(TopicName(StrBytes::from_string(name))),
+        TopicKey::Id(id) => response.with_topic_id(id),
+    }
+}
+
+/// Takes out what a version has no field for: the encoder leaves it out or refuses it, field by field.
+fn trim(mut message: ProduceResponse, version: i16) -> ProduceResponse {
+    if version < 8 {
+        for topic in &mut message.responses {
+            for partition in &mut topic.partition_responses {
+                partition.error_message = None;
+            }
+        }
+    }
+    message
+}
+
+/// Checks what a frame's partitions would cost before anything is allocated for them.
+pub fn decoded_cost(body: &Bytes, version: i16) -> Result<usize, crate::listener::wire::WireError> {
+    Ok(count_partitions(body, version)? * PARTITION_COST_BYTES)
+}

@@ -1,0 +1,11 @@
+//! The process `streamhouse`: its configuration, its Kafka listener, its handlers, its start and stop.
+//!
+//! A library only so that tests can start a server inside themselves; other programs use the Kafka
+//! protocol.
+
+pub mod cli;
+pub mod config;
+pub mod handlers;
+pub mod http;
+pub mod listener;
+pub mod start;

@@ -1,0 +1,525 @@
+//! Start and stop of an agent, from top to bottom.
+//!
+//! Up: metrics, HTTP (unready), metadata, object store, identity, incarnation, writer, reader, upkeep,
+//! listener, ready. A store that is down is waited for, while `/health/ready` says so; what only an
+//! operator can mend ends the process at once. Down, in the order in which data flows: unready, no new
+//! connections, the requests in hand, what the writer holds, the metadata. What cannot be stored within
+//! the limit is not acknowledged, and the exit status says so.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use streamhouse_metadata::model::topic::TopicLimits;
+use streamhouse_metadata::sqlite::{self, Location, SqliteOptions, SqliteStore};
+use streamhouse_metadata::store::{MetadataStore, Registered, StoreError};
+use streamhouse_observability::families::{ClusterSource, ClusterView, Operation};
+use streamhouse_observability::health::{Probe, WRITER_STALL_MAX};
+use streamhouse_observability::{Health, HealthHandle, Metrics};
+use streamhouse_storage::reader::{Reader, ReaderOptions, Tail};
+use streamhouse_storage::stores::identity::{IdentityError, check_identity};
+use streamhouse_storage::stores::local::LocalOptions;
+use streamhouse_storage::stores::retrying::AttemptObserver;
+use streamhouse_storage::stores::s3::S3Options;
+use streamhouse_storage::stores::{
+    self, CheckError, OpenedStore, StoreOptions, StoreUrl, StoreUrlError, check,
+};
+use streamhouse_storage::writer::{Writer, WriterHooks, WriterOptions, WriterParts};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::config::{Advertised, Config};
+use crate::handlers::context::{Agent, Node, Settings};
+use crate::handlers::topics::{MessageLimits, Topics};
+use crate::listener;
+use crate::listener::budget::Budget;
+use crate::listener::frames::Limits;
+
+/// Memory for requests that are no Produce, decoded.
+const PLAIN_BYTES: u64 = 32 << 20;
+/// How long to wait before a store that is down is tried again.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How far a sequential read is run ahead of on a store that is not this process's memory.
+const READ_AHEAD_BYTES: u64 = 16 << 20;
+
+/// Why an agent does not start. All of these are the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("kafka_listen: cannot listen on {address}: {source}")]
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+    #[error("metadata: {0}")]
+    Metadata(#[from] sqlite::OpenError),
+    #[error("object_store: {0}")]
+    Url(#[from] StoreUrlError),
+    #[error("object_store: {0}")]
+    Open(#[from] stores::OpenError),
+    #[error("object_store: {0}")]
+    Check(#[from] CheckError),
+    #[error("object_store: {0}")]
+    Identity(#[from] IdentityError),
+    #[error("metadata: {0}")]
+    Store(StoreError),
+    #[error("stopped before it was up")]
+    Stopped,
+}
+
+/// What the process around an agent gives it.
+pub struct House {
+    pub config: Config,
+    pub metrics: Arc<Metrics>,
+    pub health: Health,
+    /// Cancelled to stop the agent; the agent cancels it when it cannot go on.
+    pub stop: CancellationToken,
+}
+
+/// A running agent.
+pub struct Running {
+    pub agent: Arc<Agent>,
+    /// Where Kafka clients connect, with the real port.
+    pub kafka: SocketAddr,
+    objects: OpenedStore,
+    listener: JoinHandle<()>,
+    connections: TaskTracker,
+    health: Health,
+    heartbeat: JoinHandle<()>,
+    stop_timeout: Duration,
+    /// Why the agent stopped by itself.
+    fatal: Arc<Mutex<Option<String>>>,
+}
+
+/// How an agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    #[error("what was accepted could not be stored within {0:?}; it was not acknowledged")]
+    Limit(Duration),
+    #[error("stopped because {0}")]
+    Fatal(String),
+}
+
+/// Starts an agent; returns when it serves.
+pub async fn start(house: House) -> Result<Running, StartError> {
+    let House {
+        config,
+        metrics,
+        health,
+        stop,
+    } = house;
+    let heartbeat = health.start_heartbeat(&metrics);
+    let metadata_health = health.component("metadata");
+    let objects_health = health.component("object_store");
+    let listener_health = health.component("listener");
+
+    let metadata = open_metadata(&config).await?;
+    metadata_health.success();
+    let objects = open_objects(&config, &metrics, objects_health.clone())?;
+    wait_for_objects(&objects, metadata.cluster().id, &objects_health, &stop).await?;
+    objects_health.set_probe(Arc::new(ObjectProbe(objects.clone())));
+    metadata_health.set_probe(Arc::new(MetadataProbe(metadata.clone())));
+    // Not before: clients of an agent that waits for its store are better refused than kept waiting.
+    let listener = TcpListener::bind(config.kafka_listen)
+        .await
+        .map_err(|source| StartError::Listen {
+            address: config.kafka_listen,
+            source,
+        })?;
+    let kafka = listener.local_addr().map_err(|source| StartError::Listen {
+        address: config.kafka_listen,
+        source,
+    })?;
+    let advertised = config.kafka_advertise.clone().unwrap_or(Advertised {
+        host: kafka.ip().to_string(),
+        port: kafka.port(),
+    });
+
+    let registered = register(metadata.as_ref(), &advertised, &metadata_health, &stop).await?;
+
+    let fatal = Arc::new(Mutex::new(None));
+    let cluster = metadata.cluster();
+    let tail = Arc::new(Tail::new(config.tail_bytes, cluster.epoch));
+    let writer = start_writer(
+        &config,
+        &advertised,
+        registered,
+        WriterParts {
+            objects: objects.store.clone(),
+            metadata: metadata.clone(),
+            tail: tail.clone(),
+            metrics: metrics.clone(),
+            hooks: hooks(fatal.clone(), stop.clone()),
+        },
+    )
+    .await?;
+    let reader = Arc::new(Reader::new(
+        ReaderOptions {
+            cache_bytes: config.cache_bytes,
+            fetch_bytes: u64::from(config.fetch_bytes_max),
+            read_ahead_bytes: if config.objects_in_memory() {
+                0
+            } else {
+                READ_AHEAD_BYTES
+            },
+        },
+        metadata.clone(),
+        objects.store.clone(),
+        tail,
+        metrics.clone(),
+    ));
+    let agent = Arc::new(Agent {
+        node: Node {
+            id: registered.node_id,
+            address: advertised,
+            cluster_id: kafka_uuid(cluster.id),
+        },
+        settings: settings(&config),
+        topics: Topics::new(metadata.clone(), metrics.clone(), message_limits(&config)),
+        metadata: metadata.clone(),
+        writer: writer.clone(),
+        reader,
+        metrics: metrics.clone(),
+        instance: registered.incarnation.to_string().chars().take(8).collect(),
+        stopping: stop.clone(),
+    });
+
+    observe(&metrics, &health, &agent);
+    let inflight = Budget::new(config.inflight_bytes);
+    metrics
+        .produce
+        .inflight_limit_bytes
+        .set(i64::try_from(config.inflight_bytes).unwrap_or(i64::MAX));
+    let limits = Limits {
+        frame_bytes_max: config.frame_bytes_max as usize,
+        idle_timeout: config.idle_timeout,
+        stall_timeout: config.stall_timeout,
+        inflight,
+        plain: Budget::new(PLAIN_BYTES),
+    };
+    let connections = TaskTracker::new();
+    let accepting = listener::run(
+        listener,
+        agent.clone(),
+        limits,
+        config.connections_max,
+        connections.clone(),
+    );
+    let listener = tokio::spawn(accepting);
+    listener_health.success();
+    health.running();
+    Ok(Running {
+        agent,
+        kafka,
+        objects,
+        listener,
+        connections,
+        health,
+        heartbeat,
+        stop_timeout: config.stop_timeout,
+        fatal,
+    })
+}
+
+impl Running {
+    /// Where the objects go, for people.
+    pub fn objects(&self) -> String {
+        self.objects.url.to_string()
+    }
+
+    /// Stops the agent; everything accepted is stored and acknowledged when this returns `Ok`.
+    pub async fn stop(self) -> Result<(), StopError> {
+        self.health.stopping();
+        self.agent.stopping.cancel();
+        let limit = self.stop_timeout;
+        let in_order = async {
+            let _ = self.listener.await;
+            self.connections.close();
+            self.connections.wait().await;
+            self.agent.writer.close().await;
+            if let Err(error) = self.agent.metadata.close().await {
+                tracing::warn!(%error, "the metadata store did not close cleanly");
+            }
+        };
+        let ended = tokio::time::timeout(limit, in_order).await;
+        self.heartbeat.abort();
+        if let Some(reason) = self.fatal.lock().take() {
+            return Err(StopError::Fatal(reason));
+        }
+        ended.map_err(|_| StopError::Limit(limit))
+    }
+}
+
+// --- the stores -----------------------------------------------------------------------------------
+
+async fn open_metadata(config: &Config) -> Result<Arc<dyn MetadataStore>, StartError> {
+    let location = match config.metadata.strip_prefix("sqlite:") {
+        Some(path) => Location::File(PathBuf::from(path)),
+        None => Location::Memory,
+    };
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(SqliteOptions::new(location)));
+    match opened.await {
+        Ok(store) => Ok(Arc::new(store?)),
+        Err(panicked) => Err(StartError::Store(StoreError::Damaged(panicked.to_string()))),
+    }
+}
+
+fn open_objects(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    health: HealthHandle,
+) -> Result<OpenedStore, StartError> {
+    let url: StoreUrl = config.object_store.parse()?;
+    let options = StoreOptions {
+        s3: S3Options {
+            endpoint: config.s3_endpoint.clone(),
+            allow_http: config.s3_allow_http,
+            ..S3Options::default()
+        },
+        local: LocalOptions {
+            sync: config.local_sync,
+            ..LocalOptions::default()
+        },
+        observer: Arc::new(Attempts(health)),
+        ..StoreOptions::default()
+    };
+    Ok(stores::open(&url, options, metrics)?)
+}
+
+/// Waits until the store works and is ours. A store that is down is tried again; one that refuses us,
+/// or belongs to another cluster, is not.
+async fn wait_for_objects(
+    objects: &OpenedStore,
+    cluster: Uuid,
+    health: &HealthHandle,
+    stop: &CancellationToken,
+) -> Result<(), StartError> {
+    let mut pause = RETRY_MIN;
+    loop {
+        let error: StartError = match check(objects).await {
+            Ok(()) => match check_identity(objects.store.as_ref(), cluster).await {
+                Ok(()) => {
+                    health.success();
+                    return Ok(());
+                }
+                Err(error @ IdentityError::Store(_)) => error.into(),
+                Err(error) => return Err(error.into()),
+            },
+            Err(error) if error.is_transient() => error.into(),
+            Err(error) => return Err(error.into()),
+        };
+        health.down(&error.to_string());
+        tracing::warn!(%error, "the object store is not available; trying again in {pause:?}");
+        pause = wait(pause, stop).await?;
+    }
+}
+
+async fn register(
+    metadata: &dyn MetadataStore,
+    advertised: &Advertised,
+    health: &HealthHandle,
+    stop: &CancellationToken,
+) -> Result<Registered, StartError> {
+    let mut pause = RETRY_MIN;
+    loop {
+        match metadata.register(&advertised.to_string()).await {
+            Ok(registered) => return Ok(registered),
+            Err(error @ StoreError::Damaged(_)) => return Err(StartError::Store(error)),
+            Err(error) => {
+                health.failure(&error.to_string());
+                tracing::warn!(%error, "the metadata store is not available; trying again in {pause:?}");
+                pause = wait(pause, stop).await?;
+            }
+        }
+    }
+}
+
+/// Sleeps, and says how long to sleep the next time.
+async fn wait(pause: Duration, stop: &CancellationToken) -> Result<Duration, StartError> {
+    tokio::select! {
+        () = stop.cancelled() => Err(StartError::Stopped),
+        () = tokio::time::sleep(pause) => Ok((pause * 2).min(RETRY_MAX)),
+    }
+}
+
+// --- the writer -----------------------------------------------------------------------------------
+
+async fn start_writer(
+    config: &Config,
+    advertised: &Advertised,
+    registered: Registered,
+    parts: WriterParts,
+) -> Result<Arc<Writer>, StartError> {
+    let options = WriterOptions {
+        flush_bytes: config.flush_bytes,
+        flush_interval: config.flush_interval,
+        inline_bytes_max: config.inline_bytes,
+        upload_slots: config.upload_slots,
+        advertised: advertised.to_string(),
+    };
+    Writer::start(options, parts, registered.incarnation)
+        .await
+        .map(Arc::new)
+        .map_err(StartError::Store)
+}
+
+fn hooks(fatal: Arc<Mutex<Option<String>>>, stop: CancellationToken) -> WriterHooks {
+    WriterHooks {
+        abandoned: Box::new(|name| tracing::debug!(object_id = %name, "an object was given up")),
+        committed: Box::new(|| {}),
+        fatal: Box::new(move |error| {
+            fatal.lock().get_or_insert_with(|| error.to_string());
+            stop.cancel();
+        }),
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        auto_create_topics: config.auto_create_topics,
+        default_partitions: config.default_partitions,
+        limits: TopicLimits {
+            topics_max: config.topics_max,
+            partitions_max: config.partitions_max,
+        },
+        fetch_bytes_max: config.fetch_bytes_max,
+    }
+}
+
+/// A topic may ask for larger messages than the default, but not for more than a frame and the budget
+/// can hold beside a full object.
+fn message_limits(config: &Config) -> MessageLimits {
+    let room = config.inflight_bytes - config.flush_bytes;
+    let ceiling = room.min(u64::from(config.frame_bytes_max));
+    MessageLimits {
+        default: config.message_bytes_max,
+        ceiling: u32::try_from(ceiling).unwrap_or(u32::MAX),
+    }
+}
+
+/// A UUID as Kafka writes it: 22 characters of URL-safe base64.
+fn kafka_uuid(id: Uuid) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits = id.as_u128();
+    // 128 bits are 21 sextets and two bits, which fill the high end of the last.
+    (0..22)
+        .map(|at| {
+            let sextet = if at < 21 {
+                bits >> (122 - 6 * at)
+            } else {
+                bits << 4
+            };
+            char::from(ALPHABET[(sextet & 63) as usize])
+        })
+        .collect()
+}
+
+// --- what is watched ------------------------------------------------------------------------------
+
+fn observe(metrics: &Arc<Metrics>, health: &Health, agent: &Arc<Agent>) {
+    health.export_to(metrics);
+    let writer = agent.writer.clone();
+    metrics.register_flush_oldest(move || writer.oldest().unwrap_or_default());
+    metrics.set_cluster_source(Arc::new(Snapshot {
+        metadata: agent.metadata.clone(),
+        metrics: metrics.clone(),
+    }));
+    // The oldest batch grows no older while the writer makes progress.
+    let watch = health.watch("writer", WRITER_STALL_MAX);
+    let (writer, stopping) = (agent.writer.clone(), agent.stopping.clone());
+    tokio::spawn(async move {
+        let mut last = Duration::ZERO;
+        while !stopping.is_cancelled() {
+            let oldest = writer.oldest();
+            watch.set_queued(u64::from(oldest.is_some()));
+            if oldest.is_some_and(|age| age < last) {
+                watch.progress();
+            }
+            last = oldest.unwrap_or_default();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+}
+
+/// The cluster gauges of an embedded store: this agent is the only one, so it may speak.
+struct Snapshot {
+    metadata: Arc<dyn MetadataStore>,
+    metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+impl ClusterSource for Snapshot {
+    async fn cluster_view(&self) -> Option<ClusterView> {
+        let topics = match self.metadata.topics().await {
+            Ok(topics) => topics,
+            Err(error) => {
+                tracing::warn!(%error, "no snapshot for the cluster gauges");
+                return None;
+            }
+        };
+        let names: std::collections::HashSet<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+        self.metrics.retain_topics(&|topic| names.contains(topic));
+        let topics = topics
+            .iter()
+            .map(|topic| (topic.name.clone(), topic.partitions.unsigned_abs()));
+        Some(ClusterView {
+            topics: topics.collect(),
+            agents: 1,
+            stored_bytes: None,
+        })
+    }
+}
+
+/// Real traffic tells how the object store is.
+struct Attempts(HealthHandle);
+
+impl AttemptObserver for Attempts {
+    fn succeeded(&self, _: Operation) {
+        self.0.success();
+    }
+
+    fn failed(&self, _: Operation, error: &object_store::Error) {
+        self.0.failure(&error.to_string());
+    }
+}
+
+/// Asked when nobody has used the object store lately: whose it is.
+struct ObjectProbe(OpenedStore);
+
+#[async_trait]
+impl Probe for ObjectProbe {
+    async fn probe(&self) -> Result<(), String> {
+        let key = object_store::path::Path::from(stores::identity::IDENTITY_KEY);
+        let found = object_store::ObjectStoreExt::head(&self.0.store, &key).await;
+        found.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+struct MetadataProbe(Arc<dyn MetadataStore>);
+
+#[async_trait]
+impl Probe for MetadataProbe {
+    async fn probe(&self) -> Result<(), String> {
+        let now = self.0.now().await;
+        now.map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_ids_look_like_kafkas() {
+        // Kafka's Uuid(0x1, 0x2) and its zero, as its toString writes them.
+        assert_eq!(kafka_uuid(Uuid::from_u64_pair(1, 2)), "AAAAAAAAAAEAAAAAAAAAAg");
+        assert_eq!(kafka_uuid(Uuid::nil()), "AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(kafka_uuid(Uuid::max()), "_____________________w");
+    }
+}
