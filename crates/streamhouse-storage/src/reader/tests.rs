@@ -1,1 +1,321 @@
+//! Reads from the tail, from the cache and from objects, checked record by record.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use kafka_protocol::records::RecordBatchDecoder;
+use object_store::memory::InMemory;
+use proptest::prelude::{ProptestConfig, any, proptest};
+use streamhouse_metadata::ids::{TopicId, TopicPartition};
+use streamhouse_metadata::model::topic::{NewTopic, TopicConfig, TopicLimits};
+use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
+use streamhouse_metadata::store::MetadataStore;
+use streamhouse_observability::Metrics;
+use streamhouse_observability::families::MetricsOptions;
+use tokio::time::Instant;
+
+use super::{FetchPartition, FetchRequest, Fetched, OffsetQuery, ReadError, Reader, ReaderOptions, Tail};
+use crate::batch::testing::TestBatch;
+use crate::stores::faulty::{Call, Faulty, Plan};
+use crate::writer::{Append, PartitionHandles, Writer, WriterHooks, WriterOptions, WriterParts};
+
+struct House {
+    writer: Writer,
+    reader: Arc<Reader>,
+    objects: Faulty,
+    metadata: Arc<dyn MetadataStore>,
+    metrics: Arc<Metrics>,
+    topic: TopicId,
+}
+
+async fn house(tail_bytes: u64, inline_bytes_max: u64) -> House {
+    let metadata: Arc<dyn MetadataStore> =
+        Arc::new(SqliteStore::open(SqliteOptions::new(Location::Memory)).unwrap());
+    let objects = Faulty::new(Arc::new(InMemory::new()));
+    let metrics = Metrics::new(MetricsOptions::default());
+    let topic = NewTopic { name: "orders".to_owned(), partitions: 20, config: TopicConfig::default() };
+    let limits = TopicLimits { topics_max: 10, partitions_max: 100 };
+    let topic = metadata.create_topic(topic, limits).await.unwrap().id;
+    let registered = metadata.register("127.0.0.1:9092").await.unwrap();
+    let tail = Arc::new(Tail::new(tail_bytes, metadata.cluster().epoch));
+    let parts = WriterParts {
+        objects: Arc::new(objects.clone()),
+        metadata: metadata.clone(),
+        tail: tail.clone(),
+        metrics: metrics.clone(),
+        hooks: WriterHooks {
+            abandoned: Box::new(|_| {}),
+            committed: Box::new(|| {}),
+            fatal: Box::new(|error| panic!("{error}")),
+        },
+    };
+    let options = WriterOptions {
+        flush_bytes: 1 << 20,
+        flush_interval: Duration::ZERO,
+        inline_bytes_max,
+        upload_slots: 2,
+        advertised: "127.0.0.1:9092".to_owned(),
+    };
+    let writer = Writer::start(options, parts, registered.incarnation).await.unwrap();
+    let reading = ReaderOptions { cache_bytes: 1 << 20, fetch_bytes: 1 << 20, read_ahead_bytes: 0 };
+    let reader =
+        Arc::new(Reader::new(reading, metadata.clone(), Arc::new(objects.clone()), tail, metrics.clone()));
+    House { writer, reader, objects, metadata, metrics, topic }
+}
+
+impl House {
+    fn partition(&self, partition: i32) -> TopicPartition {
+        TopicPartition { topic: self.topic, partition }
+    }
+
+    async fn append(&self, partition: i32, batches: &[TestBatch]) -> i64 {
+        let entries = batches
+            .iter()
+            .map(|batch| Append {
+                partition: self.partition(partition),
+                batch: batch.admitted(),
+                deadline: Instant::now() + Duration::from_secs(29),
+                handles: PartitionHandles {
+                    topic: self.metrics.topic("orders"),
+                    writes: self.metrics.partition("orders", partition),
+                },
+                permit: None,
+            })
+            .collect();
+        self.writer.append(entries).await[0].as_ref().unwrap().base_offset
+    }
+
+    fn request(&self, partitions: &[(i32, i64)], max_bytes: usize) -> FetchRequest {
+        let partitions = partitions
+            .iter()
+            .map(|(partition, offset)| FetchPartition {
+                partition: self.partition(*partition),
+                offset: *offset,
+                max_bytes,
+                topic: self.metrics.topic("orders"),
+            })
+            .collect();
+        FetchRequest { partitions, max_bytes, min_bytes: 1, max_wait: Duration::ZERO }
+    }
+
+    async fn fetch(&self, partition: i32, offset: i64, max_bytes: usize) -> Result<Fetched, ReadError> {
+        self.reader.fetch(&self.request(&[(partition, offset)], max_bytes)).await.pop().unwrap()
+    }
+
+    /// All records from `offset` on, fetched piece by piece as a consumer does.
+    async fn consume(&self, partition: i32, offset: i64, max_bytes: usize) -> Vec<(i64, String)> {
+        let mut next = offset;
+        let mut records = Vec::new();
+        loop {
+            let fetched = self.fetch(partition, next, max_bytes).await.unwrap();
+            if fetched.records.is_empty() {
+                return records;
+            }
+            for (offset, value) in decode(&fetched).into_iter().filter(|(offset, _)| *offset >= next) {
+                records.push((offset, value));
+            }
+            next = records.last().unwrap().0 + 1;
+        }
+    }
+}
+
+fn decode(fetched: &Fetched) -> Vec<(i64, String)> {
+    let mut bytes = fetched.records.to_bytes();
+    assert_eq!(bytes.len(), fetched.records.length_bytes);
+    RecordBatchDecoder::decode_all(&mut bytes)
+        .unwrap()
+        .into_iter()
+        .flat_map(|set| set.records)
+        .map(|record| (record.offset, String::from_utf8(record.value.unwrap().to_vec()).unwrap()))
+        .collect()
+}
+
+const NO_TAIL: u64 = 0;
+
+#[tokio::test]
+async fn tail_reads_touch_no_store() {
+    let house = house(1 << 20, 0).await;
+    house.append(0, &[TestBatch::of(3, "a")]).await;
+    let calls = house.objects.calls().len();
+    let records = decode(&house.fetch(0, 1, 1 << 20).await.unwrap());
+    assert_eq!(records.len(), 3, "the batch that holds the offset comes whole");
+    assert_eq!(house.objects.calls().len(), calls);
+    assert_eq!((house.metrics.cache.hits.value(), house.metrics.cache.misses.value()), (0, 0));
+}
+
+#[tokio::test]
+async fn any_start_offset_is_served_from_objects_tail_and_inline_rows() {
+    for (tail_bytes, inline_bytes) in [(NO_TAIL, 0), (1 << 20, 0), (NO_TAIL, 16 << 10), (400, 0)] {
+        let house = house(tail_bytes, inline_bytes).await;
+        let mut expected = Vec::new();
+        for round in 0..5 {
+            let batches: Vec<_> = (0..3).map(|b| TestBatch::of(b + 1, &format!("{round}.{b}"))).collect();
+            house.append(4, &batches).await;
+            for batch in &batches {
+                expected.extend(batch.values.iter().map(|v| String::from_utf8(v.to_vec()).unwrap()));
+            }
+        }
+        for start in 0..expected.len() {
+            for max_bytes in [1, 300, 1 << 20] {
+                let told = house.consume(4, start as i64, max_bytes).await;
+                let wanted: Vec<_> =
+                    (start..expected.len()).map(|offset| (offset as i64, expected[offset].clone())).collect();
+                assert_eq!(told, wanted, "from {start}, {max_bytes} bytes, tail {tail_bytes}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn trace_02_out_of_range_is_told_from_the_store_and_the_end_is_in_range() {
+    let house = house(1 << 20, 16 << 10).await;
+    house.append(0, &[TestBatch::of(3, "a")]).await;
+    assert!(house.fetch(0, 3, 1 << 20).await.unwrap().records.is_empty());
+    let error = house.fetch(0, 4, 1 << 20).await.unwrap_err();
+    let ReadError::OutOfRange { offset: 4, snapshot } = error else { panic!("{error}") };
+    assert_eq!(snapshot.high_watermark, 3);
+    assert!(matches!(house.fetch(0, -1, 1 << 20).await, Err(ReadError::OutOfRange { .. })));
+    assert!(matches!(house.fetch(99, 0, 1 << 20).await, Err(ReadError::UnknownPartition)));
+}
+
+#[tokio::test]
+async fn trace_01_a_hole_in_the_tail_is_a_miss() {
+    let house = house(1 << 20, 16 << 10).await;
+    let (first, missing, last) = (TestBatch::of(10, "a"), TestBatch::of(10, "b"), TestBatch::of(10, "c"));
+    for batch in [&first, &missing, &last] {
+        house.append(0, std::slice::from_ref(batch)).await;
+    }
+    // A tail that saw the first and the last of these commits only.
+    let tail = Arc::new(Tail::new(1 << 20, 0));
+    tail.append(house.partition(0), 0, 0, &first.admitted());
+    tail.append(house.partition(0), 20, 0, &last.admitted());
+    let options = ReaderOptions { cache_bytes: 1 << 20, fetch_bytes: 1 << 20, read_ahead_bytes: 0 };
+    let objects = Arc::new(house.objects.clone());
+    let reader = Reader::new(options, house.metadata.clone(), objects, tail, house.metrics.clone());
+    for (offset, value) in [(0, "a-0"), (10, "b-0"), (20, "c-0")] {
+        let fetched = reader.fetch(&house.request(&[(0, offset)], 1)).await.pop().unwrap().unwrap();
+        assert_eq!(decode(&fetched)[0], (offset, value.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn misses_that_come_together_share_one_get() {
+    let house = house(NO_TAIL, 0).await;
+    house.append(0, &[TestBatch::of(10, "a")]).await;
+    house.objects.close_gate(Call::Get);
+    let reads: Vec<_> = (0..8)
+        .map(|_| {
+            let (reader, request) = (house.reader.clone(), house.request(&[(0, 0)], 1 << 20));
+            tokio::spawn(async move { reader.fetch(&request).await.pop().unwrap().unwrap().records.length_bytes })
+        })
+        .collect();
+    house.objects.wait_until_held(Call::Get, 1).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    house.objects.open_gate(Call::Get);
+    for read in reads {
+        assert!(read.await.unwrap() > 0);
+    }
+    assert_eq!(house.objects.count(Call::Get), 1);
+    assert_eq!(house.metrics.cache.misses.value(), 8);
+    house.fetch(0, 0, 1 << 20).await.unwrap();
+    assert_eq!((house.objects.count(Call::Get), house.metrics.cache.hits.value()), (1, 1));
+}
+
+#[tokio::test]
+async fn short_bytes_are_damage_and_are_not_cached() {
+    let house = house(NO_TAIL, 0).await;
+    house.append(0, &[TestBatch::of(10, "a")]).await;
+    house.objects.plan(Call::Get, Plan::Truncate(5));
+    assert!(house.fetch(0, 0, 1 << 20).await.is_err());
+    assert_eq!(decode(&house.fetch(0, 0, 1 << 20).await.unwrap()).len(), 10);
+}
+
+#[tokio::test]
+async fn a_response_is_shared_out_fairly_and_stays_within_its_limit() {
+    let house = house(1 << 20, 0).await;
+    for partition in 0..10 {
+        house.append(partition, &[TestBatch::of(20, "a")]).await;
+    }
+    let one = TestBatch::of(20, "a").bytes().len();
+    let all: Vec<_> = (0..10).map(|partition| (partition, 0)).collect();
+    let mut served = [0; 10];
+    for _ in 0..10 {
+        let results = house.reader.fetch(&house.request(&all, one * 3)).await;
+        let bytes: Vec<_> = results.into_iter().map(|result| result.unwrap().records.length_bytes).collect();
+        assert_eq!(bytes.iter().sum::<usize>(), one * 3);
+        bytes.iter().enumerate().filter(|(_, bytes)| **bytes > 0).for_each(|(at, _)| served[at] += 1);
+    }
+    assert!(served.iter().all(|served| *served == 3), "{served:?}");
+    // The first batch comes even where it is larger than every limit.
+    let results = house.reader.fetch(&house.request(&all, 1)).await;
+    assert_eq!(results.into_iter().filter(|r| !r.as_ref().unwrap().records.is_empty()).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_fetch_is_woken_by_the_commit_and_else_answers_empty_in_time() {
+    let house = house(1 << 20, 16 << 10).await;
+    let mut request = house.request(&[(0, 0), (1, 0)], 1 << 20);
+    request.max_wait = Duration::from_secs(20);
+    let start = Instant::now();
+    let results = house.reader.fetch(&request).await;
+    assert!(results.iter().all(|result| result.as_ref().unwrap().records.is_empty()));
+    assert_eq!(start.elapsed(), Duration::from_secs(20));
+    let reader = house.reader.clone();
+    let waiting = tokio::spawn(async move { reader.fetch(&request).await });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    house.append(1, &[TestBatch::of(2, "late")]).await;
+    let results = waiting.await.unwrap();
+    assert_eq!(decode(results[1].as_ref().unwrap()).len(), 2);
+    assert!(start.elapsed() < Duration::from_secs(26), "{:?}", start.elapsed());
+    assert_eq!(house.metrics.fetch.wakeup_seconds.count(), 1);
+}
+
+#[tokio::test]
+async fn trace_14_offsets_are_found_by_time_to_the_exact_record() {
+    let house = house(NO_TAIL, 0).await;
+    // Timestamps 1000.. for ten records, then an older batch, then a newer one.
+    for base in [1_000, 500, 2_000] {
+        house.append(0, &[TestBatch::of(10, "a").at(base)]).await;
+    }
+    let find = async |query| house.reader.list_offset(house.partition(0), query).await.unwrap();
+    assert_eq!(find(OffsetQuery::Earliest).await.offset, 0);
+    assert_eq!(find(OffsetQuery::Latest).await.offset, 30);
+    for (timestamp, offset, found) in
+        [(0, 0, 1_000), (1_004, 4, 1_004), (1_010, 20, 2_000), (2_009, 29, 2_009), (2_010, -1, -1)]
+    {
+        let told = find(OffsetQuery::Timestamp(timestamp)).await;
+        assert_eq!((told.offset, told.timestamp), (offset, found), "{timestamp}");
+    }
+    let max = find(OffsetQuery::MaxTimestamp).await;
+    assert_eq!((max.offset, max.timestamp), (29, 2_009));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn whatever_the_cuts_every_record_is_read_once_and_in_order(
+        rounds in proptest::collection::vec(proptest::collection::vec(1usize..8, 1..6), 1..8),
+        tail_bytes in 0u64..2_000,
+        inline in any::<bool>(),
+        start in any::<proptest::sample::Index>(),
+        max_bytes in 1usize..2_000,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let house = house(tail_bytes, if inline { 16 << 10 } else { 0 }).await;
+            let mut expected = Vec::new();
+            for (round, sizes) in rounds.iter().enumerate() {
+                let batches: Vec<_> =
+                    sizes.iter().enumerate().map(|(b, size)| TestBatch::of(*size, &format!("{round}.{b}"))).collect();
+                house.append(2, &batches).await;
+                for batch in &batches {
+                    expected.extend(batch.values.iter().map(|v| String::from_utf8(v.to_vec()).unwrap()));
+                }
+            }
+            let start = start.index(expected.len());
+            let wanted: Vec<_> =
+                (start..expected.len()).map(|offset| (offset as i64, expected[offset].clone())).collect();
+            assert_eq!(house.consume(2, start as i64, max_bytes).await, wanted);
+        });
+    }
+}
