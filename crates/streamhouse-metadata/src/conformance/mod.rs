@@ -1,0 +1,65 @@
+//! What every metadata store has to pass, whatever it is made of.
+//!
+//! A store's own tests implement [`Bench`] and name the store in [`conformance_tests!`]; each case then
+//! runs as a test under its own name. Rows of TRACES keep their number in the name. Cases know nothing
+//! about tables or threads: they speak the trait only, and own the clock.
+
+pub mod bench;
+pub mod commits;
+pub mod lifetimes;
+pub mod reading;
+pub mod topics;
+
+pub use self::bench::Bench;
+
+/// Makes a `#[tokio::test]` of every case, run on the bench that the expression opens.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($bench:expr) => {
+        $crate::conformance_tests! { $bench;
+            commits: trace_06_outcomes_are_per_batch,
+            commits: trace_06_an_object_with_nothing_accepted_is_deleting,
+            commits: trace_07_a_gap_is_retriable_until_it_has_lasted,
+            commits: trace_07_the_right_batch_ends_a_gap,
+            commits: trace_08_a_commit_past_valid_until_is_refused_and_its_number_stays_free,
+            commits: trace_08_a_fenced_incarnation_commits_nothing,
+            commits: trace_09_a_repeat_gets_the_stored_answer_and_numbers_have_no_gaps,
+            commits: trace_10_a_repeat_is_answered_after_restart_swap_deletion_and_fencing,
+            commits: trace_10_old_answers_are_forgotten_but_the_last_stays,
+            commits: trace_13_a_batch_of_many_records_takes_that_many_offsets,
+            commits: trace_31_inline_objects_are_bounded_in_total,
+            commits: five_batches_are_remembered_and_older_copies_refused,
+            commits: sequences_wrap_to_zero_inside_a_batch_and_between_two,
+            commits: producer_ids_are_never_given_twice,
+            reading: trace_01_segments_of_two_incarnations_tile_the_log,
+            reading: trace_01_every_offset_is_found_before_and_after_settling,
+            reading: trace_02_a_snapshot_shows_every_answered_commit,
+            reading: trace_03_a_look_up_and_its_snapshot_are_one_moment,
+            reading: trace_14_search_finds_the_first_segment_that_reaches_the_time,
+            reading: inline_payloads_are_returned_as_committed,
+            reading: a_look_up_stops_at_its_byte_limit_with_at_least_one_segment,
+            lifetimes: trace_16_tombstones_are_listed_daily_and_kept_thirty_days,
+            lifetimes: trace_17_a_swap_needs_a_live_incarnation,
+            lifetimes: trace_17_a_swap_skips_partitions_that_changed,
+            lifetimes: trace_17_a_repeated_swap_leaves_the_object_alone,
+            lifetimes: trace_18_a_recreated_name_inherits_nothing,
+            lifetimes: trace_18_a_deleted_topic_refuses_its_batches_only,
+            lifetimes: trace_19_idle_producers_expire_and_used_ones_stay,
+            lifetimes: objects_die_with_their_last_segment,
+            lifetimes: compaction_moves_inline_objects_into_stored_ones,
+            lifetimes: node_ids_are_stable_per_address,
+            topics: limits_are_enforced,
+            topics: names_that_collide_are_refused,
+            topics: partitions_are_added_only,
+            topics: topics_survive_a_restart,
+        }
+    };
+    ($bench:expr; $($room:ident: $case:ident,)*) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                $crate::conformance::$room::$case(&mut $bench.await as &mut dyn $crate::conformance::Bench).await;
+            }
+        )*
+    };
+}
