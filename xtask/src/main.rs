@@ -1,1 +1,55 @@
-fn main() {}
+//! `cargo xtask`: the project's chores, so that a developer and CI run the same commands.
+//!
+//! Each command stands in a file of its own; what they need is installed under `.test-tools` (git-ignored),
+//! Debian packages aside. Nothing here knows the product: it builds, fetches and starts others.
+
+mod lint;
+mod places;
+mod run;
+mod tests;
+mod tools;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The chores of this project")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the tests need: Debian packages, and a Python venv under .test-tools
+    Tools,
+    /// rustfmt, clippy without warnings, cargo-deny (bans, licences, sources)
+    Lint,
+    /// Install what is missing, build, and run every test: Rust's, then the system tests
+    Test {
+        /// Arguments handed to pytest, for example `-- system/test_kill.py -x`
+        #[arg(last = true)]
+        pytest: Vec<String>,
+    },
+    /// Fetch Apache Kafka and run the client scenarios against it
+    Oracle {
+        /// Arguments handed to pytest
+        #[arg(last = true)]
+        pytest: Vec<String>,
+    },
+    /// Compare with Apache Kafka, the disk and the object store, side by side; prints a Markdown table
+    Bench {
+        /// Arguments handed to benches/compare, for example `-- --only kafka,local`
+        #[arg(last = true)]
+        bench: Vec<String>,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Tools => tools::tests().map(drop),
+        Task::Lint => lint::all(),
+        Task::Test { pytest } => tests::everything(&pytest),
+        Task::Oracle { pytest } => tests::oracle(&pytest),
+        Task::Bench { bench } => tests::bench(&bench),
+    }
+}

@@ -1,0 +1,60 @@
+//! Rust's tests, the system tests in Python, and the comparison benchmark.
+//!
+//! The system tests take the server from `target/debug`, so that one build serves both. Their last line
+//! is pytest's own summary.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::run::{cargo, command, run};
+use crate::{places, tools};
+
+pub(crate) fn everything(pytest: &[String]) -> anyhow::Result<()> {
+    let python = tools::tests()?;
+    run(cargo().args(["build", "--workspace", "--locked"]))?;
+    run(cargo().args(["test", "--workspace", "--locked"]))?;
+    system(&python, pytest, &[])
+}
+
+/// The client scenarios against Apache Kafka: what fails there is a wrong scenario.
+pub(crate) fn oracle(pytest: &[String]) -> anyhow::Result<()> {
+    let python = tools::tests()?;
+    tools::kafka()?;
+    system(&python, pytest, &["--target=kafka"])
+}
+
+pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
+    let python = tools::tests()?;
+    tools::kafka()?;
+    let performance = tools::rdkafka_performance()?;
+    run(cargo().args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "streamhouse-server",
+    ]))?;
+    let mut bench = command(&python);
+    bench
+        .args(["-m", "compare"])
+        .arg(format!("--performance={}", performance.display()))
+        .args(arguments)
+        .env("PYTHONPATH", python_path(&["benches", "tests"]));
+    run(&mut bench)
+}
+
+fn system(python: &Path, pytest: &[String], target: &[&str]) -> anyhow::Result<()> {
+    let mut tests = command(python);
+    tests
+        .args(["-m", "pytest", "--numprocesses=2", "--dist=worksteal"])
+        .args(target)
+        .args(pytest)
+        .current_dir(places::root().join("tests"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    run(&mut tests)
+}
+
+fn python_path(folders: &[&str]) -> OsString {
+    let folders: Vec<_> = folders.iter().map(|folder| places::root().join(folder)).collect();
+    std::env::join_paths(folders).unwrap_or_default()
+}
