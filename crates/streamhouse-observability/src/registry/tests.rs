@@ -165,7 +165,7 @@ fn a_removed_topic_leaves_with_all_its_series_and_a_held_handle_does_not_bring_i
         text.contains("w_total{topic=\"stays\",partition=\"0\"} 1\n"),
         "{text}"
     );
-    writes.get(&topic_partition("gone", 0));
+    let _reborn = writes.get(&topic_partition("gone", 0));
     assert!(
         registry
             .render()

@@ -1,0 +1,176 @@
+//! The routes and their answers. Everything that is not a scrape or the index is JSON, errors too.
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, VARY,
+};
+use axum::http::{Response, StatusCode};
+use axum::routing::get;
+use serde::Serialize;
+use streamhouse_observability::health::Report;
+
+use super::HttpState;
+use super::body::hold;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const METRICS: HeaderValue = HeaderValue::from_static(streamhouse_observability::CONTENT_TYPE);
+
+/// All routes of an agent.
+pub fn router(state: HttpState) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/health", get(health))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(state)
+}
+
+async fn index() -> Response<Body> {
+    let text = concat!(
+        "StreamHouse ",
+        env!("CARGO_PKG_VERSION"),
+        " /metrics /health /health/live /health/ready\n"
+    );
+    answer(StatusCode::OK, PLAIN, text.into())
+}
+
+/// The metrics, as text 0.0.4 whatever the client says it accepts; gzip when it asks for it.
+async fn metrics(State(state): State<HttpState>, headers: HeaderMap) -> Response<Body> {
+    let Some(turn) = state.scrapes.turn().await else {
+        let mut busy = error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "busy",
+            "too many scrapes are being read",
+        );
+        busy.headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        return busy;
+    };
+    state.metrics.refresh_cluster_view().await;
+    let text = state.metrics.exposition();
+    let gzip = if accepts_gzip(&headers) {
+        state.scrapes.gzip(&text).ok()
+    } else {
+        None
+    };
+    let is_gzip = gzip.is_some();
+    let body = hold(gzip.unwrap_or(text), turn);
+    let mut response = answer(StatusCode::OK, METRICS, body.into());
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if is_gzip {
+        response
+            .headers_mut()
+            .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+/// Whether one of the accepted encodings is gzip and is not refused by a weight of zero.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|encoding| {
+        let mut parts = encoding.split(';').map(str::trim);
+        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        let weight = parts
+            .find_map(|part| part.strip_prefix("q="))
+            .map_or(Ok(1.0), str::parse::<f64>);
+        is_gzip && weight.is_ok_and(|weight| weight > 0.0)
+    })
+}
+
+async fn health(State(state): State<HttpState>) -> Response<Body> {
+    state.health.probe_stale().await;
+    report(&state.health.summary())
+}
+
+/// Waits for nothing at all.
+async fn live(State(state): State<HttpState>) -> Response<Body> {
+    report(&state.health.live())
+}
+
+async fn ready(State(state): State<HttpState>, RawQuery(query): RawQuery) -> Response<Body> {
+    let agent_scope = match query.as_deref().unwrap_or_default() {
+        "" => false,
+        "scope=agent" => true,
+        _ => {
+            return error(
+                StatusCode::BAD_REQUEST,
+                "invalid_query",
+                "the only query here is scope=agent",
+            );
+        }
+    };
+    state.health.probe_stale().await;
+    report(&if agent_scope {
+        state.health.ready_agent_scope()
+    } else {
+        state.health.ready()
+    })
+}
+
+async fn not_found() -> Response<Body> {
+    error(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "there is nothing at this path",
+    )
+}
+
+async fn method_not_allowed() -> Response<Body> {
+    error(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path answers GET and HEAD",
+    )
+}
+
+fn report(report: &Report) -> Response<Body> {
+    let status = if report.healthy {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json(status, report)
+}
+
+#[derive(Serialize)]
+struct ErrorBody {
+    error: &'static str,
+    message: &'static str,
+}
+
+fn error(status: StatusCode, error: &'static str, message: &'static str) -> Response<Body> {
+    json(status, &ErrorBody { error, message })
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(mut text) => {
+            text.push(b'\n');
+            answer(status, JSON, text.into())
+        }
+        Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, Body::empty()),
+    }
+}
+
+fn answer(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    // An answer is about this moment.
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

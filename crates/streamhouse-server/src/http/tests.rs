@@ -1,0 +1,319 @@
+//! The server over real sockets: routes, words, and what hostile or slow clients get.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use streamhouse_observability::health::WRITER_STALL_MAX;
+use streamhouse_observability::{Health, Metrics, MetricsOptions};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+struct Running {
+    address: SocketAddr,
+    state: HttpState,
+    shutdown: CancellationToken,
+    server: Option<HttpServer>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(server) = self.server.take() {
+            server.join();
+        }
+    }
+}
+
+fn start_with(health: Health, limits: HttpLimits) -> Running {
+    let state = HttpState::new(Metrics::new(MetricsOptions::default()), health);
+    let shutdown = CancellationToken::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = serve_with(listener, router(state.clone()), shutdown.clone(), limits).unwrap();
+    Running {
+        address: server.address(),
+        state,
+        shutdown,
+        server: Some(server),
+    }
+}
+
+fn start() -> Running {
+    start_with(Health::new(), HttpLimits::default())
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        let (name, head) = (format!("{name}: "), self.head.lines());
+        head.skip(1).find_map(|line| line.strip_prefix(name.as_str()))
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+/// One request on its own connection; `head` may hold further header lines.
+fn ask(address: SocketAddr, request: &str, headers: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{headers}\r\n"
+    )
+    .unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let end = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .expect("an answer with a head");
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer {
+        status,
+        head,
+        body: bytes[end + 4..].to_vec(),
+    }
+}
+
+#[test]
+fn metrics_are_text_0_0_4_whatever_the_client_accepts() {
+    let running = start();
+    running.state.metrics.topic("orders").records.add(3);
+    for accept in ["", "accept: application/openmetrics-text; version=1.0.0\r\n"] {
+        let answer = ask(running.address, "GET /metrics", accept);
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/plain; version=0.0.4; charset=utf-8")
+        );
+        assert!(
+            answer
+                .text()
+                .contains("streamhouse_producer_records_total{topic=\"orders\"} 3\n")
+        );
+    }
+}
+
+#[test]
+fn metrics_are_compressed_when_asked_and_only_then() {
+    let running = start();
+    let answer = ask(
+        running.address,
+        "GET /metrics",
+        "accept-encoding: deflate, gzip;q=0.5\r\n",
+    );
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(answer.body.as_slice())
+        .read_to_string(&mut text)
+        .unwrap();
+    assert!(text.contains("\n# TYPE streamhouse_uptime_seconds gauge\n"));
+    for refused in ["", "accept-encoding: br\r\n", "accept-encoding: gzip;q=0\r\n"] {
+        let answer = ask(running.address, "GET /metrics", refused);
+        assert_eq!(answer.header("content-encoding"), None, "{refused}");
+    }
+}
+
+#[test]
+fn health_answers_follow_the_agent_through_its_life() {
+    let running = start();
+    let health = running.state.health.clone();
+    let status = |path: &str| ask(running.address, &format!("GET {path}"), "").status;
+    let all = || {
+        [
+            "/health",
+            "/health/live",
+            "/health/ready",
+            "/health/ready?scope=agent",
+        ]
+        .map(status)
+    };
+
+    let store = health.component("object_store");
+    assert_eq!(all(), [200, 200, 503, 503]);
+    store.success();
+    health.running();
+    assert_eq!(all(), [200, 200, 200, 200]);
+    for _ in 0..3 {
+        store.failure("connection refused");
+    }
+    assert_eq!(all(), [200, 200, 503, 200]);
+    let answer = ask(running.address, "GET /health/ready?scope=agent", "");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(body["status"], "degraded");
+    assert_eq!(body["components"][0]["component"], "object_store");
+    assert_eq!(body["components"][0]["last_error"], "connection refused");
+    store.success();
+    assert_eq!(all(), [200, 200, 200, 200]);
+    health.stopping();
+    assert_eq!(all(), [200, 200, 503, 503]);
+}
+
+#[test]
+fn a_stalled_writer_fails_liveness() {
+    let clock = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let read = clock.clone();
+    let seconds = move || Duration::from_secs(read.load(std::sync::atomic::Ordering::Relaxed));
+    let running = start_with(Health::with_clock(Arc::new(seconds)), HttpLimits::default());
+    running
+        .state
+        .health
+        .watch("writer", WRITER_STALL_MAX)
+        .set_queued(1);
+    assert_eq!(ask(running.address, "GET /health/live", "").status, 200);
+    clock.store(60, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(ask(running.address, "GET /health/live", "").status, 503);
+    assert_eq!(ask(running.address, "GET /health", "").status, 503);
+}
+
+#[test]
+fn liveness_answers_while_the_runtime_of_the_agent_hangs() {
+    let agent = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let _entered = agent.enter();
+    // Nobody drives that runtime: whatever waits for it waits for ever.
+    let running = start();
+    let heartbeat = running.state.health.start_heartbeat(&running.state.metrics);
+    assert_eq!(ask(running.address, "GET /health/live", "").status, 200);
+    assert_eq!(ask(running.address, "GET /metrics", "").status, 200);
+    heartbeat.abort();
+}
+
+#[test]
+fn unknown_paths_methods_and_queries_get_json_that_says_so() {
+    let running = start();
+    for (request, status, error) in [
+        ("GET /nothing", 404, "not_found"),
+        ("GET /metrics/", 404, "not_found"),
+        ("POST /metrics", 405, "method_not_allowed"),
+        ("DELETE /health/ready", 405, "method_not_allowed"),
+        ("GET /health/ready?scope=world", 400, "invalid_query"),
+    ] {
+        let answer = ask(running.address, request, "");
+        assert_eq!(answer.status, status, "{request}");
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/json"),
+            "{request}"
+        );
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(body["error"], error, "{request}");
+    }
+    assert_eq!(
+        ask(running.address, "POST /metrics", "").header("allow"),
+        Some("GET,HEAD")
+    );
+}
+
+#[test]
+fn the_index_is_one_line_and_head_has_no_body() {
+    let running = start();
+    let answer = ask(running.address, "GET /", "");
+    assert_eq!((answer.status, answer.text().lines().count()), (200, 1));
+    let answer = ask(running.address, "HEAD /metrics", "");
+    assert_eq!((answer.status, answer.body.len()), (200, 0));
+}
+
+#[test]
+fn a_client_that_never_ends_its_head_loses_its_connection_and_others_get_their_turn() {
+    let limits = HttpLimits {
+        connections_max: 1,
+        head_time_max: Duration::from_millis(50),
+        ..HttpLimits::default()
+    };
+    let running = start_with(Health::new(), limits);
+    let mut slow = TcpStream::connect(running.address).unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nhost: te").unwrap();
+    // The only slot is taken; this is answered when the slow one was thrown out.
+    assert_eq!(ask(running.address, "GET /", "").status, 200);
+    let mut rest = Vec::new();
+    let _ = slow.read_to_end(&mut rest);
+    assert!(
+        !rest.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&rest)
+    );
+}
+
+#[test]
+fn a_head_beyond_its_bound_is_refused() {
+    let running = start();
+    let mut stream = TcpStream::connect(running.address).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let line = format!("x-filler: {}\r\n", "y".repeat(1_000));
+    for _ in 0..64 {
+        // The server may have hung up already.
+        if stream.write_all(line.as_bytes()).is_err() {
+            break;
+        }
+    }
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(ask(running.address, "GET /", "").status, 200);
+}
+
+#[test]
+fn hundreds_of_scrapes_at_once_are_all_answered() {
+    let running = start();
+    let mut streams: Vec<TcpStream> = (0..1_000)
+        .map(|_| TcpStream::connect(running.address).unwrap())
+        .collect();
+    for stream in &mut streams {
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
+            .unwrap();
+    }
+    for stream in &mut streams {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200"),
+            "{}",
+            &answer[..answer.len().min(100)]
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scrape_gets_its_turn_when_the_bytes_of_another_are_dropped() {
+    let scrapes = Scrapes::default();
+    let mut out = Vec::new();
+    for _ in 0..body::SCRAPES_MAX {
+        let turn = scrapes.turn().await.unwrap();
+        out.push(body::hold(bytes::Bytes::from_static(b"text"), turn));
+    }
+    let before = tokio::time::Instant::now();
+    assert!(scrapes.turn().await.is_none());
+    assert_eq!(before.elapsed(), body::SCRAPE_WAIT_MAX);
+    let slice = out.pop().unwrap().slice(1..2);
+    assert!(scrapes.turn().await.is_none(), "a part of the bytes is still out");
+    drop(slice);
+    assert!(scrapes.turn().await.is_some());
+}
+
+#[test]
+fn the_server_ends_when_asked_and_frees_its_port() {
+    let mut running = start();
+    let address = running.address;
+    // An idle connection must not hold it open.
+    let _idle = TcpStream::connect(address).unwrap();
+    running.shutdown.cancel();
+    running.server.take().unwrap().join();
+    assert!(TcpStream::connect(address).is_err());
+}
