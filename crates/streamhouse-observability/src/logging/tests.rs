@@ -104,7 +104,7 @@ fn events_are_counted_by_level_when_the_filter_lets_them_through() {
 fn a_newline_in_a_field_does_not_make_a_second_json_line() {
     let metrics = Metrics::new(MetricsOptions::default());
     let text = logged("info", LogFormat::Json, &metrics, || {
-        tracing::info!(topic = "a\nb", "x\ny")
+        tracing::info!(topic = "a\nb", "x\ny");
     });
     assert_eq!(text.lines().count(), 1, "{text}");
 }
