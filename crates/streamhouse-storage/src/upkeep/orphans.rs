@@ -1,0 +1,98 @@
+//! Collects what dead incarnations left in the object store: keys under a tombstone's prefix that no
+//! row names.
+//!
+//! Invariants (TRACES 16): only prefixes of tombstones are listed, no sooner than the PUT deadline
+//! after the fencing, and daily again while the tombstone is kept, because a delayed PUT may still
+//! land. A tombstone names nothing new, so what is unnamed once stays so. Keys that this system did
+//! not give are left alone. No clock of an agent is asked.
+
+use futures::TryStreamExt as _;
+use futures::{StreamExt as _, stream};
+use streamhouse_metadata::ids::{IncarnationId, ObjectName};
+
+use super::{Next, UpkeepError, UpkeepOptions, UpkeepParts, before};
+use crate::object::{key_of, parse_key, prefix_of};
+
+/// Keys compared with the metadata at once.
+const CHUNK_KEYS: usize = 1_000;
+
+/// How often a tombstone's prefix is listed; the metadata store keeps to the same.
+const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+
+pub struct OrphansTask {
+    parts: UpkeepParts,
+    options: UpkeepOptions,
+}
+
+/// What one run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OrphansReport {
+    /// Tombstones whose prefixes are clean now.
+    pub swept: usize,
+    pub deleted: usize,
+    pub next: Next,
+}
+
+impl OrphansTask {
+    pub fn new(parts: UpkeepParts, options: UpkeepOptions) -> Self {
+        Self { parts, options }
+    }
+
+    /// Sweeps every tombstone that is due.
+    pub async fn run_once(&self) -> Result<OrphansReport, UpkeepError> {
+        let metadata = &self.parts.metadata;
+        let now = metadata.now().await?;
+        let due = metadata
+            .tombstones(before(now, self.options.put_deadline))
+            .await?;
+        let mut report = OrphansReport::default();
+        for (incarnation, from) in due {
+            report.deleted += self.sweep(incarnation, from).await?;
+            metadata.swept(incarnation, now).await?;
+            report.swept += 1;
+        }
+        // One fenced a moment ago is due when the PUT deadline has passed; one that was swept, tomorrow.
+        // Whoever fences nudges, so that only the daily look is left to plan.
+        let fresh = !metadata.tombstones(now).await?.is_empty();
+        report.next = match (fresh, report.swept) {
+            (true, _) => Next::In(self.options.put_deadline),
+            (false, 0) => Next::Idle,
+            (false, _) => Next::In(AGAIN_AFTER),
+        };
+        Ok(report)
+    }
+
+    /// Deletes the unnamed keys of a tombstone from counter `from` on; their number.
+    async fn sweep(&self, incarnation: IncarnationId, from: u64) -> Result<usize, UpkeepError> {
+        let prefix = prefix_of(incarnation);
+        let listing = match from.checked_sub(1) {
+            Some(counter) => {
+                let last = key_of(&ObjectName { incarnation, counter });
+                self.parts.objects.list_with_offset(Some(&prefix), &last)
+            }
+            None => self.parts.objects.list(Some(&prefix)),
+        };
+        let counters = listing.try_filter_map(|meta| {
+            let name = parse_key(&meta.location).filter(|name| name.incarnation == incarnation);
+            std::future::ready(Ok(name.map(|name| name.counter)))
+        });
+        let mut chunks = counters.try_chunks(CHUNK_KEYS);
+        let mut deleted = 0;
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| error.1)?;
+            let unnamed = self.parts.metadata.unnamed(incarnation, &chunk).await?;
+            let keys: Vec<_> = unnamed
+                .into_iter()
+                .map(|counter| Ok(key_of(&ObjectName { incarnation, counter })))
+                .collect();
+            let deleting = self.parts.objects.delete_stream(stream::iter(keys).boxed());
+            deleted += deleting
+                .try_fold(0, |count, key| {
+                    tracing::info!(object_id = %key, "an orphan was deleted");
+                    std::future::ready(Ok(count + 1))
+                })
+                .await?;
+        }
+        Ok(deleted)
+    }
+}

@@ -1,0 +1,146 @@
+//! The one task that runs all upkeep: it sleeps until something is due or somebody nudges.
+//!
+//! Invariant: while nothing is due and nobody nudges, it asks neither store anything: an idle server
+//! comes to rest. Tasks run one after the other; what a stop interrupts is safe to be interrupted.
+
+mod agenda;
+mod nudge;
+
+use std::sync::Arc;
+
+use streamhouse_observability::Metrics;
+use streamhouse_observability::families::{TaskMetrics, TaskResult};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+pub use agenda::Task;
+pub use nudge::Nudge;
+
+use super::abandoned::{Abandoned, AbandonedTask};
+use super::compaction::CompactionTask;
+use super::deleting::DeletingTask;
+use super::expiry::{ExpireProducersTask, PurgeTask, SettleTask};
+use super::orphans::OrphansTask;
+use super::{Next, UpkeepError, UpkeepOptions, UpkeepParts};
+use agenda::{Agenda, Step};
+
+/// All upkeep of one agent.
+pub struct Upkeep {
+    parts: UpkeepParts,
+    options: UpkeepOptions,
+    nudge: Nudge,
+    metrics: Vec<TaskMetrics>,
+    settle: SettleTask,
+    compaction: CompactionTask,
+    purge: PurgeTask,
+    deleting: DeletingTask,
+    abandoned: AbandonedTask,
+    orphans: OrphansTask,
+    expire_producers: ExpireProducersTask,
+}
+
+impl Upkeep {
+    /// `nudge` and `abandoned` are the ones handed to the writer and to whoever deletes topics.
+    pub fn new(
+        parts: UpkeepParts,
+        options: UpkeepOptions,
+        nudge: Nudge,
+        abandoned: Abandoned,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        Self {
+            settle: SettleTask(parts.clone()),
+            compaction: CompactionTask::new(parts.clone(), options.clone(), abandoned.clone()),
+            purge: PurgeTask(parts.clone()),
+            deleting: DeletingTask::new(parts.clone(), options.clone()),
+            abandoned: AbandonedTask::new(parts.clone(), options.clone(), abandoned),
+            orphans: OrphansTask::new(parts.clone(), options.clone()),
+            expire_producers: ExpireProducersTask::new(parts.clone(), options.clone()),
+            metrics: Task::ALL.iter().map(|task| metrics.task(task.name())).collect(),
+            parts,
+            options,
+            nudge,
+        }
+    }
+
+    /// Runs until `stop`. A run in hand is dropped then: no task's work is lost or doubled by that.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut agenda = Agenda::new(self.options.clone(), Instant::now());
+        let mut writer_lives = true;
+        loop {
+            agenda.heard(self.nudge.hear(), Instant::now());
+            match agenda.step(Instant::now()) {
+                Step::Look => {
+                    self.nudge.hear_commits();
+                    agenda.look_after_commits(Instant::now());
+                }
+                Step::Run(task) => {
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return,
+                        result = self.run_task(task) => self.conclude(&mut agenda, task, result),
+                    }
+                }
+                Step::Sleep(until) => {
+                    let due = async {
+                        match until {
+                            Some(until) => sleep_until(until).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return,
+                        () = self.nudge.rung() => {}
+                        changed = self.parts.identity.changed(), if writer_lives => match changed {
+                            Ok(()) => agenda.new_incarnation(Instant::now()),
+                            Err(_) => writer_lives = false,
+                        },
+                        () = due => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn run_task(&self, task: Task) -> Result<Next, UpkeepError> {
+        match task {
+            Task::Settle => self.settle.run_once().await,
+            Task::Compaction => {
+                let report = self.compaction.run_once().await?;
+                if let Some(object) = report.object {
+                    tracing::info!(
+                        object_id = %object, inputs = report.inputs,
+                        swapped = report.swap.swapped, skipped = report.swap.skipped,
+                        "inline objects were compacted"
+                    );
+                }
+                Ok(report.next)
+            }
+            Task::Purge => self.purge.run_once().await,
+            Task::Deleting => Ok(self.deleting.run_once().await?.next),
+            Task::Abandoned => self.abandoned.run_once().await,
+            Task::Orphans => Ok(self.orphans.run_once().await?.next),
+            Task::ExpireProducers => {
+                let expired = self.expire_producers.run_once().await?;
+                tracing::debug!(expired, "idle producers were forgotten");
+                Ok(Next::Idle)
+            }
+        }
+    }
+
+    fn conclude(&self, agenda: &mut Agenda, task: Task, result: Result<Next, UpkeepError>) {
+        let metrics = &self.metrics[task as usize];
+        match result {
+            Ok(next) => {
+                metrics.runs(TaskResult::Ok).inc();
+                agenda.done(task, next, Instant::now());
+            }
+            Err(error) => {
+                metrics.runs(TaskResult::Error).inc();
+                tracing::warn!(task = task.name(), %error, "upkeep failed and will be tried again");
+                agenda.failed(task, Instant::now());
+            }
+        }
+    }
+}
