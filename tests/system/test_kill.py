@@ -36,23 +36,31 @@ def test_every_acknowledged_record_survives_kill_9_exactly_once_in_order(new_bro
     ledger = Ledger(create_topic(broker.address, unique("kill"), PARTITIONS), PARTITIONS)
     client = producer(broker.address, compression_type=draw.choice(["none", "lz4"]))
     rounds = rounds_of(on_kafka)
-    kills_with_answers = 0
     for number in range(rounds):
         before = ledger.acknowledged_count()
-        end = time.monotonic() + draw.uniform(0.3, 1.8)
+        # Mostly into the flow of acknowledgements, sometimes while the broker is still coming up.
+        wait_for_answer = draw.random() < 0.75
+        give_up = time.monotonic() + 60
+        end = time.monotonic() + draw.uniform(0.1, 1.5)
         while time.monotonic() < end:
             # Lone records and bursts in turn: small objects go inline, bursts are uploaded.
             burst, size_bytes = draw.choice([(1, 100), (20, 200), (200, 1_000)])
             for _ in range(burst):
                 ledger.send(client, draw.randrange(PARTITIONS), size_bytes)
             client.poll(draw.uniform(0, 0.02))
+            if wait_for_answer and ledger.acknowledged_count() > before:
+                wait_for_answer = False
+                end = time.monotonic() + draw.uniform(0, 1.2)
+            elif wait_for_answer:
+                assert time.monotonic() < give_up, f"round {number}: nothing acknowledged"
+                # Nothing is gained by piling up what waits for the broker to come back.
+                end = time.monotonic() + 1
+                time.sleep(0.02)
         broker.kill()
-        kills_with_answers += ledger.acknowledged_count() > before
         assert not ledger.refused, f"round {number}: {ledger.refused[:3]}"
         broker.start()
     ledger.settle(client)
     assert not ledger.refused, ledger.refused[:3]
     assert ledger.acknowledged_count() == sum(ledger.sent)
-    assert kills_with_answers >= rounds // 2, "most rounds were killed before anything was acknowledged"
     found = ledger.judge(broker.address)
     print(f"{rounds} rounds, {found} records, all acknowledged, each once")
