@@ -20,13 +20,23 @@ impl TestBatch {
     /// `count` records of which each says which one it is.
     #[must_use]
     pub fn of(count: usize, label: &str) -> Self {
-        let values = (0..count).map(|index| Bytes::from(format!("{label}-{index}"))).collect();
-        Self { values, base_timestamp: 1_000, ..Self::default() }
+        let values = (0..count)
+            .map(|index| Bytes::from(format!("{label}-{index}")))
+            .collect();
+        Self {
+            values,
+            base_timestamp: 1_000,
+            ..Self::default()
+        }
     }
 
     #[must_use]
     pub fn by(mut self, producer_id: i64, epoch: i16, base_sequence: i32) -> Self {
-        self.producer = Some(ProducerStamp { producer_id, epoch, base_sequence });
+        self.producer = Some(ProducerStamp {
+            producer_id,
+            epoch,
+            base_sequence,
+        });
         self
     }
 
@@ -59,7 +69,11 @@ impl TestBatch {
         batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
         batch[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
         batch[35..43].copy_from_slice(&(self.base_timestamp + i64::from(count) - 1).to_be_bytes());
-        let stamp = self.producer.unwrap_or(ProducerStamp { producer_id: -1, epoch: -1, base_sequence: -1 });
+        let stamp = self.producer.unwrap_or(ProducerStamp {
+            producer_id: -1,
+            epoch: -1,
+            base_sequence: -1,
+        });
         batch[43..51].copy_from_slice(&stamp.producer_id.to_be_bytes());
         batch[51..53].copy_from_slice(&stamp.epoch.to_be_bytes());
         batch[53..57].copy_from_slice(&stamp.base_sequence.to_be_bytes());
@@ -72,8 +86,11 @@ impl TestBatch {
     /// The batch after admission to a topic with default settings.
     #[must_use]
     pub fn admitted(&self) -> AdmittedBatch {
-        let admission =
-            Admission { max_message_bytes: u32::MAX, timestamp_type: TimestampType::CreateTime, now_ms: 0 };
+        let admission = Admission {
+            max_message_bytes: u32::MAX,
+            timestamp_type: TimestampType::CreateTime,
+            now_ms: 0,
+        };
         #[allow(clippy::expect_used)]
         admit(&self.bytes(), &admission).expect("a batch built for a test is a right one")
     }

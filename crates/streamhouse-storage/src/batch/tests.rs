@@ -14,8 +14,11 @@ use super::{
     find_max_timestamp, find_timestamp, header, patched_prefix,
 };
 
-const ADMISSION: Admission =
-    Admission { max_message_bytes: 1 << 20, timestamp_type: TimestampType::CreateTime, now_ms: 77_000 };
+const ADMISSION: Admission = Admission {
+    max_message_bytes: 1 << 20,
+    timestamp_type: TimestampType::CreateTime,
+    now_ms: 77_000,
+};
 
 fn encoded(timestamps: &[i64], compression: Compression) -> Bytes {
     let records: Vec<_> = timestamps
@@ -38,7 +41,15 @@ fn encoded(timestamps: &[i64], compression: Compression) -> Bytes {
         })
         .collect();
     let mut out = BytesMut::new();
-    RecordBatchEncoder::encode(&mut out, &records, &RecordEncodeOptions { version: 2, compression }).unwrap();
+    RecordBatchEncoder::encode(
+        &mut out,
+        &records,
+        &RecordEncodeOptions {
+            version: 2,
+            compression,
+        },
+    )
+    .unwrap();
     out.freeze()
 }
 
@@ -59,7 +70,9 @@ fn every_codec_is_admitted_untouched_and_searched_to_the_exact_record() {
         assert_eq!(admitted.header.codec(), Some(codec));
         assert_eq!(admitted.producer().unwrap().base_sequence, 5);
         let found = |timestamp| {
-            find_timestamp(&batch, timestamp).unwrap().map(|found| (found.offset_delta, found.timestamp))
+            find_timestamp(&batch, timestamp)
+                .unwrap()
+                .map(|found| (found.offset_delta, found.timestamp))
         };
         assert_eq!(found(0), Some((0, 10)));
         assert_eq!(found(11), Some((1, 40)));
@@ -78,7 +91,10 @@ fn the_first_record_with_the_largest_timestamp_is_found() {
 
 #[test]
 fn trace_14_log_append_time_is_set_with_a_right_crc() {
-    let admission = Admission { timestamp_type: TimestampType::LogAppendTime, ..ADMISSION };
+    let admission = Admission {
+        timestamp_type: TimestampType::LogAppendTime,
+        ..ADMISSION
+    };
     let admitted = admit(&encoded(&[10, 20], Compression::Gzip), &admission).unwrap();
     assert_eq!(admitted.log_append_time, Some(77_000));
     assert_eq!(admitted.header.max_timestamp, 77_000);
@@ -92,7 +108,10 @@ fn trace_14_log_append_time_is_set_with_a_right_crc() {
 
 #[test]
 fn a_client_cannot_claim_log_append_time() {
-    let batch = TestBatch { attributes: 1 << 3, ..TestBatch::of(2, "a") };
+    let batch = TestBatch {
+        attributes: 1 << 3,
+        ..TestBatch::of(2, "a")
+    };
     let admitted = admit(&batch.bytes(), &ADMISSION).unwrap();
     assert!(!BatchHeader::parse(&admitted.bytes).unwrap().is_log_append_time());
 }
@@ -111,7 +130,13 @@ fn trace_13_what_lies_is_refused_by_name() {
     assert_eq!(refused(|b| b[22] |= 1 << 5), BatchError::Control);
     assert_eq!(refused(|b| b[22] |= 1 << 4), BatchError::Transactional);
     assert_eq!(refused(|b| b[22] |= 7), BatchError::Codec(7));
-    assert_eq!(refused(|b| b[60] = 4), BatchError::Count { count: 4, last_offset_delta: 2 });
+    assert_eq!(
+        refused(|b| b[60] = 4),
+        BatchError::Count {
+            count: 4,
+            last_offset_delta: 2
+        }
+    );
     assert_eq!(
         refused(|b| {
             b[60] = 4;
@@ -128,7 +153,11 @@ fn trace_13_what_lies_is_refused_by_name() {
     );
     assert_eq!(
         refused(|b| b[53..57].copy_from_slice(&(-1i32).to_be_bytes())),
-        BatchError::Producer { id: 1, epoch: 0, sequence: -1 }
+        BatchError::Producer {
+            id: 1,
+            epoch: 0,
+            sequence: -1
+        }
     );
     assert!(matches!(refused(|b| b.push(0)), BatchError::Several));
     assert_eq!(admit(&Bytes::new(), &ADMISSION).unwrap_err(), BatchError::Missing);
@@ -138,11 +167,26 @@ fn trace_13_what_lies_is_refused_by_name() {
 fn a_wrong_crc_and_a_large_batch_are_refused() {
     let mut bytes = TestBatch::of(3, "a").bytes().to_vec();
     *bytes.last_mut().unwrap() ^= 1;
-    assert!(matches!(admit(&Bytes::from(bytes), &ADMISSION), Err(BatchError::Crc { .. })));
+    assert!(matches!(
+        admit(&Bytes::from(bytes), &ADMISSION),
+        Err(BatchError::Crc { .. })
+    ));
     let bytes = TestBatch::of(3, "a").bytes();
-    let small = Admission { max_message_bytes: bytes.len() as u32 - 1, ..ADMISSION };
+    let small = Admission {
+        max_message_bytes: bytes.len() as u32 - 1,
+        ..ADMISSION
+    };
     assert!(matches!(admit(&bytes, &small), Err(BatchError::TooLarge { .. })));
-    assert!(admit(&bytes, &Admission { max_message_bytes: bytes.len() as u32, ..ADMISSION }).is_ok());
+    assert!(
+        admit(
+            &bytes,
+            &Admission {
+                max_message_bytes: bytes.len() as u32,
+                ..ADMISSION
+            }
+        )
+        .is_ok()
+    );
 }
 
 #[test]
@@ -151,7 +195,14 @@ fn a_patched_batch_carries_its_offset_and_still_its_crc() {
     let mut read = BytesMut::from(&patched_prefix(4_711, batch.len(), 3)[..]);
     read.extend_from_slice(&batch[16..]);
     let decoded = RecordBatchDecoder::decode(&mut read.freeze()).unwrap();
-    assert_eq!(decoded.records.iter().map(|record| record.offset).collect::<Vec<_>>(), [4_711, 4_712]);
+    assert_eq!(
+        decoded
+            .records
+            .iter()
+            .map(|record| record.offset)
+            .collect::<Vec<_>>(),
+        [4_711, 4_712]
+    );
     assert_eq!(decoded.records[0].partition_leader_epoch, 3);
 }
 

@@ -9,12 +9,27 @@ use uuid::Uuid;
 use super::{Counters, FormatError, Part, build, key_of, open_index, parse_key, prefix_of, verify_segment};
 
 fn part(topic: u128, partition: i32, bytes: &'static [u8]) -> Part {
-    let partition = TopicPartition { topic: TopicId(Uuid::from_u128(topic)), partition };
-    Part { partition, bytes: Bytes::from_static(bytes), batch_count: 1, record_count: 2 }
+    let partition = TopicPartition {
+        topic: TopicId(Uuid::from_u128(topic)),
+        partition,
+    };
+    Part {
+        partition,
+        bytes: Bytes::from_static(bytes),
+        batch_count: 1,
+        record_count: 2,
+    }
 }
 
 fn object() -> Vec<u8> {
-    build(&[part(1, 0, b"first"), part(1, 0, b"second"), part(1, 11, b"third"), part(2, -1, b"x")]).payload.concat()
+    build(&[
+        part(1, 0, b"first"),
+        part(1, 0, b"second"),
+        part(1, 11, b"third"),
+        part(2, -1, b"x"),
+    ])
+    .payload
+    .concat()
 }
 
 #[test]
@@ -26,12 +41,21 @@ fn an_object_tells_its_segments() {
         .map(|entry| {
             let bytes = &object[entry.position as usize..][..entry.length_bytes as usize];
             verify_segment(entry, bytes).unwrap();
-            (entry.partition.partition, bytes.to_vec(), entry.batch_count, entry.record_count)
+            (
+                entry.partition.partition,
+                bytes.to_vec(),
+                entry.batch_count,
+                entry.record_count,
+            )
         })
         .collect();
     assert_eq!(
         told,
-        [(0, b"firstsecond".to_vec(), 2, 4), (11, b"third".to_vec(), 1, 2), (-1, b"x".to_vec(), 1, 2)]
+        [
+            (0, b"firstsecond".to_vec(), 2, 4),
+            (11, b"third".to_vec(), 1, 2),
+            (-1, b"x".to_vec(), 1, 2)
+        ]
     );
 }
 
@@ -64,7 +88,10 @@ fn the_stored_format_does_not_change() {
 fn damage_is_named() {
     let whole = object();
     let entry = open_index(&whole).unwrap()[0];
-    assert_eq!(verify_segment(&entry, b"firstsecone"), Err(FormatError::SegmentCrc(entry.partition)));
+    assert_eq!(
+        verify_segment(&entry, b"firstsecone"),
+        Err(FormatError::SegmentCrc(entry.partition))
+    );
     let mut footer = whole.clone();
     let at = footer.len() - 30;
     footer[at] ^= 1;
@@ -79,12 +106,23 @@ fn damage_is_named() {
 
 #[test]
 fn keys_are_read_back_and_foreign_ones_are_not_ours() {
-    let name = ObjectName { incarnation: IncarnationId(Uuid::from_u128(7)), counter: 42 };
+    let name = ObjectName {
+        incarnation: IncarnationId(Uuid::from_u128(7)),
+        counter: 42,
+    };
     let key = key_of(&name);
-    assert_eq!(key.as_ref(), "objects/00000000-0000-0000-0000-000000000007/00000000000000000042");
+    assert_eq!(
+        key.as_ref(),
+        "objects/00000000-0000-0000-0000-000000000007/00000000000000000042"
+    );
     assert_eq!(parse_key(&key), Some(name));
     assert!(key.prefix_matches(&prefix_of(name.incarnation)));
-    for foreign in ["objects/x/1", "objects/00000000-0000-0000-0000-000000000007/42", "cluster.json", ""] {
+    for foreign in [
+        "objects/x/1",
+        "objects/00000000-0000-0000-0000-000000000007/42",
+        "cluster.json",
+        "",
+    ] {
         assert_eq!(parse_key(&Path::from(foreign)), None, "{foreign}");
     }
 }

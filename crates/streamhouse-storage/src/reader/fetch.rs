@@ -66,13 +66,8 @@ impl Reader {
     pub async fn fetch(&self, request: &FetchRequest) -> Vec<Result<Fetched, ReadError>> {
         let deadline = Instant::now() + request.max_wait;
         let mut rung_at = None;
+        let mut waiter: Option<Arc<Waiter>> = None;
         loop {
-            let waiter = Arc::new(Waiter::default());
-            if !request.max_wait.is_zero() {
-                // Before the read: a commit that the read does not see will ring.
-                self.tail
-                    .wait_on(request.partitions.iter().map(|p| p.partition), &waiter);
-            }
             let results = self.read_all(request).await;
             let bytes: usize = results
                 .iter()
@@ -91,9 +86,16 @@ impl Reader {
             if Instant::now() >= deadline {
                 return self.finish(request, results);
             }
-            if timeout_at(deadline, waiter.rung()).await.is_ok() {
+            if let Some(waiter) = &waiter
+                && timeout_at(deadline, waiter.rung()).await.is_ok()
+            {
                 rung_at = rung_at.or(waiter.rung_at());
             }
+            // Before the next read: a commit that it does not see will ring.
+            let next = Arc::new(Waiter::default());
+            let partitions = request.partitions.iter().map(|p| p.partition);
+            self.tail.wait_on(partitions, &next);
+            waiter = Some(next);
         }
     }
 
