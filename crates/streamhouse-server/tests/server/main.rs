@@ -1,0 +1,10 @@
+//! A whole agent inside the test process, over memory, spoken to by the message crate as a client.
+//!
+//! Other people's clients are tried elsewhere, against the real process; here are protocol details that
+//! no client shows.
+
+mod support;
+
+mod ordering;
+mod versions;
+mod writing;
