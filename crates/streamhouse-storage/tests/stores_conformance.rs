@@ -165,11 +165,13 @@ impl Suite {
             .list_with_delimiter(Some(&Path::from("list")))
             .await
             .unwrap();
-        let names = |paths: Vec<Path>| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(
-            names(level.common_prefixes),
-            ["list/a", "list/a-b"].map(str::to_owned).sorted()
-        );
+        // Within one level the order is not promised: some sort the prefixes with their slash.
+        let names = |paths: Vec<Path>| {
+            let mut names: Vec<_> = paths.iter().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(level.common_prefixes), ["list/a", "list/a-b"]);
         let objects = level.objects.into_iter();
         assert_eq!(names(objects.map(|meta| meta.location).collect()), ["list/ab"]);
     }
@@ -226,17 +228,6 @@ impl Suite {
             Err(IdentityError::Mismatch { expected, found }) => assert_eq!((expected, found), (theirs, ours)),
             other => panic!("{other:?}"),
         }
-    }
-}
-
-trait Sorted {
-    fn sorted(self) -> Self;
-}
-
-impl<T: Ord, const N: usize> Sorted for [T; N] {
-    fn sorted(mut self) -> Self {
-        self.sort();
-        self
     }
 }
 

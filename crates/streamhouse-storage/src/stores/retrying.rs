@@ -173,7 +173,9 @@ fn judge_overwrite(error: &Error) -> Fault {
 /// All bytes of a GET in one piece; a single chunk is not copied.
 async fn collect(result: GetResult) -> Result<(GetResult, Bytes)> {
     let announced = result.range.end - result.range.start;
-    let GetResultPayload::Stream(mut body) = result.payload;
+    let GetResultPayload::Stream(body) = result.payload;
+    // An empty object's stream ends before its first chunk, and is asked once more below.
+    let mut body = body.fuse();
     let mut whole = body.try_next().await?.unwrap_or_default();
     if (whole.len() as u64) < announced {
         let mut joined = Vec::with_capacity(usize::try_from(announced).unwrap_or(usize::MAX));

@@ -8,7 +8,7 @@
 
 use futures::TryStreamExt as _;
 use futures::{StreamExt as _, stream};
-use streamhouse_metadata::ids::{IncarnationId, ObjectName};
+use streamhouse_metadata::ids::{IncarnationId, ObjectName, StoreTime};
 
 use super::{Next, UpkeepError, UpkeepOptions, UpkeepParts, before};
 use crate::object::{key_of, parse_key, prefix_of};
@@ -51,13 +51,13 @@ impl OrphansTask {
             metadata.swept(incarnation, now).await?;
             report.swept += 1;
         }
-        // One fenced a moment ago is due when the PUT deadline has passed; one that was swept, tomorrow.
-        // Whoever fences nudges, so that only the daily look is left to plan.
-        let fresh = !metadata.tombstones(now).await?.is_empty();
-        report.next = match (fresh, report.swept) {
-            (true, _) => Next::In(self.options.put_deadline),
-            (false, 0) => Next::Idle,
-            (false, _) => Next::In(AGAIN_AFTER),
+        // One fenced a moment ago is due when the PUT deadline has passed. Beyond that the one look a day
+        // is the only thing that upkeep does unasked: the store answers it without listing anything when
+        // there are no tombstones.
+        let fresh = metadata.tombstones(StoreTime(now.0.saturating_add(1))).await?;
+        report.next = match fresh.is_empty() {
+            true => Next::In(AGAIN_AFTER),
+            false => Next::In(self.options.put_deadline),
         };
         Ok(report)
     }
