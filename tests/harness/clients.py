@@ -3,6 +3,7 @@
 Consumers here assign partitions themselves: nothing depends on consumer groups.
 """
 
+import functools
 import subprocess
 import time
 import uuid
@@ -11,17 +12,21 @@ from pathlib import Path
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from .wire import Connection
+
 
 def unique(name: str) -> str:
     return f"{name}-{uuid.uuid4().hex[:8]}"
 
 
+@functools.lru_cache(maxsize=4)
 def admin(address: str) -> AdminClient:
+    # Kept: an AdminClient that is collected cancels what it was asked.
     return AdminClient({"bootstrap.servers": address, "log_level": 2})
 
 
 def create_topic(address: str, name: str, partitions: int = 1, **config: str) -> str:
-    """Creates it and waits until metadata shows every partition with a leader."""
+    """Creates it and waits until every partition has a leader and answers."""
     client = admin(address)
     new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
     client.create_topics([new], operation_timeout=30)[name].result(60)
@@ -30,9 +35,15 @@ def create_topic(address: str, name: str, partitions: int = 1, **config: str) ->
         topic = client.list_topics(name, timeout=30).topics[name]
         if topic.error is None and len(topic.partitions) == partitions:
             if all(each.leader >= 0 for each in topic.partitions.values()):
-                return name
+                break
         assert time.monotonic() < deadline, f"{name} has no leaders: {topic.error}, {len(topic.partitions)}"
         time.sleep(0.05)
+    # Kafka names a leader before that leader knows.
+    with Connection(address) as connection:
+        while any(connection.list_offset(name, each, -1)[0] for each in range(partitions)):
+            assert time.monotonic() < deadline, f"{name} does not answer"
+            time.sleep(0.05)
+    return name
 
 
 def producer(address: str, **config: object) -> Producer:

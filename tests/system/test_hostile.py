@@ -111,17 +111,18 @@ def impossible_bodies() -> list[bytes]:
     return bodies
 
 
-def test_counts_of_2_to_the_31_in_every_api_and_version(attacked):
+def test_counts_of_2_to_the_31_in_every_api_and_version(attacked, on_kafka):
     with Connection(attacked.address) as connection:
         versions = connection.api_versions()
     assert {PRODUCE, FETCH, API_VERSIONS} <= set(versions)
     bodies = impossible_bodies()
     for api, (low, high) in versions.items():
         for version in range(low, high + 1):
-            # Flexible versions have one more byte of header (no tagged fields): send both. Many on one
-            # connection, then it is read to its end; whatever was refused closed it, so the rest go again.
+            # Flexible versions have one more byte of header (no tagged fields): send both. The first and
+            # the last version get every body, those between a sixth.
+            step = (1 if version in (low, high) else 6) * (20 if on_kafka else 1)
             for header_tail in (b"", b"\0"):
-                for body in bodies[:: 1 if version in (low, high) else 6]:
+                for body in bodies[::step]:
                     attack(attacked.address, request(api, version, header_tail + body), 0.001)
 
 

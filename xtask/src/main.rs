@@ -21,7 +21,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Install what the tests need: Debian packages, and a Python venv under .test-tools
-    Tools,
+    Tools {
+        /// Apache Kafka and rdkafka_performance as well, which the benchmark needs
+        #[arg(long)]
+        bench: bool,
+    },
     /// rustfmt, clippy without warnings, cargo-deny (bans, licences, sources)
     Lint,
     /// Install what is missing, build, and run every test: Rust's, then the system tests
@@ -46,7 +50,8 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
-        Task::Tools => tools::tests().map(drop),
+        Task::Tools { bench: false } => tools::tests().map(drop),
+        Task::Tools { bench: true } => tools::bench().map(drop),
         Task::Lint => lint::all(),
         Task::Test { pytest } => tests::everything(&pytest),
         Task::Oracle { pytest } => tests::oracle(&pytest),

@@ -24,9 +24,7 @@ pub(crate) fn oracle(pytest: &[String]) -> anyhow::Result<()> {
 }
 
 pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
-    let python = tools::tests()?;
-    tools::kafka()?;
-    let performance = tools::rdkafka_performance()?;
+    let (python, performance) = tools::bench()?;
     run(cargo().args([
         "build",
         "--release",

@@ -27,6 +27,13 @@ pub(crate) fn tests() -> anyhow::Result<PathBuf> {
     venv()
 }
 
+/// Everything `cargo xtask bench` needs; the venv's Python and the load generator.
+pub(crate) fn bench() -> anyhow::Result<(PathBuf, PathBuf)> {
+    let python = tests()?;
+    kafka()?;
+    Ok((python, rdkafka_performance()?))
+}
+
 /// Apache Kafka's jars.
 pub(crate) fn kafka() -> anyhow::Result<PathBuf> {
     debian(&[("java", "default-jre-headless"), ("mvn", "maven")])?;
@@ -47,7 +54,7 @@ pub(crate) fn kafka() -> anyhow::Result<PathBuf> {
 }
 
 /// librdkafka's own load generator, built from the source that its crate ships.
-pub(crate) fn rdkafka_performance() -> anyhow::Result<PathBuf> {
+fn rdkafka_performance() -> anyhow::Result<PathBuf> {
     debian(&[("gcc", "gcc"), ("g++", "g++"), ("make", "make")])?;
     let folder = places::tools().join("rdkafka");
     once(&folder, RDKAFKA_SYS_VERSION, || {

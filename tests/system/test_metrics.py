@@ -1,0 +1,158 @@
+"""Every figure equals an independent count: what the client sent, what Fetch shows stored, what the proxy saw.
+"""
+
+import pytest
+
+from harness.clients import create_topic, kcat, producer, read_all, send_all, unique
+from harness.process import wait_until
+from harness.wire import Connection, batch
+
+pytestmark = pytest.mark.ours
+
+LATENCY = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
+
+
+def settled(broker, name: str, expected: float, **labels: str) -> None:
+    """Counters move when the answer is written; the client may be a moment ahead of the scrape."""
+    value = None
+    try:
+        def reached() -> bool:
+            nonlocal value
+            value = broker.metrics().get(name, **labels)
+            return value == expected
+        wait_until(reached, 5, name)
+    except TimeoutError:
+        pytest.fail(f"{name}{labels} is {value}, expected {expected}")
+
+
+def test_producer_counters_equal_what_was_produced_and_stored(broker):
+    topic = create_topic(broker.address, unique("counted"))
+    send_all(broker.address, topic, [b"%d" % each for each in range(12_345)], compression_type="lz4")
+    with Connection(broker.address) as connection:
+        stored = connection.stored(topic)
+    settled(broker, "streamhouse_producer_records_total", 12_345, topic=topic)
+    settled(broker, "streamhouse_producer_bytes_total", sum(each.size_bytes for each in stored), topic=topic)
+    settled(broker, "streamhouse_producer_batch_size_count", len(stored), topic=topic)
+    settled(broker, "streamhouse_producer_batch_size_sum", 12_345, topic=topic)
+
+
+def test_duplicates_are_not_counted_again_and_acks_0_is(broker):
+    topic = create_topic(broker.address, unique("again"))
+    with Connection(broker.address) as connection:
+        producer_id, epoch = connection.init_producer_id()
+        data = batch([b"a", b"b"], producer_id=producer_id, epoch=epoch, sequence=0)
+        for _ in range(3):
+            assert connection.produce({(topic, 0): data})[topic, 0][:2] == (0, 0)
+        connection.produce({(topic, 0): batch([b"silent"] * 5)}, acks=0)
+        connection.produce({(topic, 0): batch([b"end"])})
+    settled(broker, "streamhouse_producer_records_total", 8, topic=topic)
+
+
+def test_latency_has_one_observation_a_request_and_topic(broker):
+    one, two = (create_topic(broker.address, unique("latency"), 3) for _ in range(2))
+    with Connection(broker.address) as connection:
+        for _ in range(7):
+            connection.produce({(one, each): batch([b"x"]) for each in range(3)} | {(two, 0): batch([b"y"])})
+    for topic in (one, two):
+        settled(broker, "streamhouse_producer_latency_seconds_count", 7, topic=topic)
+    samples = broker.metrics()
+    bounds = {
+        float(dict(labels)["le"]) for name, labels in samples.values
+        if name == "streamhouse_producer_latency_seconds_bucket" and ("topic", one) in labels
+    }
+    assert bounds == {*LATENCY, float("inf")}
+
+
+def test_refused_batches_are_counted_by_their_reason(broker):
+    topic = create_topic(broker.address, unique("refused"))
+    with Connection(broker.address) as connection:
+        for _ in range(3):
+            assert connection.produce({(topic, 0): batch([b"x"], crc=7)})[topic, 0][0] != 0
+        assert connection.produce({(topic, 0): batch([b"x" * 1_200_000])})[topic, 0][0] != 0
+        before = broker.metrics().sum("streamhouse_producer_errors_total", error_type="unknown_topic")
+        assert connection.produce({(topic, 99): batch([b"x"])})[topic, 99][0] != 0
+    settled(broker, "streamhouse_producer_errors_total", 3, topic=topic, error_type="corrupt")
+    settled(broker, "streamhouse_producer_errors_total", 1, topic=topic, error_type="too_large")
+    after = broker.metrics().sum("streamhouse_producer_errors_total", error_type="unknown_topic")
+    assert after == before + 1
+    settled(broker, "streamhouse_producer_records_total", 0, topic=topic)
+
+
+def test_series_of_a_topic_are_born_at_0_and_die_with_it(broker):
+    from harness.clients import admin
+
+    topic = create_topic(broker.address, unique("born"))
+    kcat(broker.address, "-L", "-t", topic)
+    settled(broker, "streamhouse_producer_records_total", 0, topic=topic)
+    settled(broker, "streamhouse_producer_errors_total", 0, topic=topic, error_type="agent_error")
+    admin(broker.address).delete_topics([topic])[topic].result(30)
+
+    def gone() -> bool:
+        return not any(("topic", topic) in labels for _, labels in broker.metrics().values)
+
+    wait_until(gone, 60, "the end of a deleted topic's series", every=0.5)
+
+
+def test_segments_written_equal_segments_flushed(broker):
+    topic = create_topic(broker.address, unique("segments"), 4)
+    client = producer(broker.address)
+    for number in range(4_000):
+        client.produce(topic, b"x" * 200, partition=number % 4)
+    assert client.flush(60) == 0
+    samples = broker.metrics()
+    for partition in "0123":
+        labels = {"topic": topic, "partition": partition}
+        writes = samples.get("streamhouse_segment_writes_total", **labels)
+        assert writes and writes == samples.get("streamhouse_segment_flushes_total", **labels)
+
+
+def test_topics_partitions_and_connections_are_counted(new_broker):
+    broker = new_broker()
+    for partitions in (1, 3, 5):
+        create_topic(broker.address, unique("gauge"), partitions)
+
+    def counted() -> bool:
+        samples = broker.metrics()
+        found = (samples.get("streamhouse_topics_total"), samples.get("streamhouse_partitions_total"))
+        return found == (3, 9)
+
+    wait_until(counted, 30, "3 topics of 9 partitions")
+    with Connection(broker.address), Connection(broker.address):
+        before = broker.metrics().get("streamhouse_connections_active")
+        with Connection(broker.address) as third:
+            third.api_versions()
+            assert broker.metrics().get("streamhouse_connections_active") == before + 1
+    assert broker.metrics().get("streamhouse_uptime_seconds") > 0
+
+
+def test_requests_to_the_object_store_equal_what_the_proxy_saw(new_broker, proxy):
+    broker = new_broker("s3", endpoint=proxy.endpoint, inline_bytes=0)
+    topic = create_topic(broker.address, unique("puts"), 2)
+    client = producer(broker.address)
+    for number in range(3_000):
+        client.produce(topic, b"x" * 500, partition=number % 2)
+        if number % 300 == 0:
+            client.flush(30)
+    assert client.flush(60) == 0
+    read_all(broker.address, topic, 2)
+
+    def equal() -> bool:
+        samples = broker.metrics()
+        return all(
+            samples.get("streamhouse_s3_requests_total", operation=operation) == count
+            for operation, count in (("PUT", proxy.count("PUT")), ("HEAD", proxy.count("HEAD")))
+        ) and samples.sum("streamhouse_s3_requests_total") == proxy.count()
+
+    assert proxy.count("PUT") >= 10
+    try:
+        wait_until(equal, 10, "equal counts")
+    except TimeoutError:
+        ours = {k: v for k, v in broker.metrics().values.items() if k[0] == "streamhouse_s3_requests_total" and v}
+        pytest.fail(f"ours {ours}, the proxy's {proxy.statuses()}")
+
+
+def test_health_and_metrics_answer(broker):
+    assert broker.get("/health/live")[0] == 200
+    assert broker.get("/health/ready")[0] == 200
+    assert broker.get("/health")[0] == 200
+    assert broker.get("/nothing-here")[0] == 404
