@@ -27,6 +27,9 @@ use streamhouse_storage::stores::s3::S3Options;
 use streamhouse_storage::stores::{
     self, CheckError, OpenedStore, StoreOptions, StoreUrl, StoreUrlError, check,
 };
+use streamhouse_storage::upkeep::abandoned::Abandoned;
+use streamhouse_storage::upkeep::scheduler::{Nudge, Upkeep};
+use streamhouse_storage::upkeep::{UpkeepOptions, UpkeepParts};
 use streamhouse_storage::writer::{Writer, WriterHooks, WriterOptions, WriterParts};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -89,6 +92,7 @@ pub struct Running {
     pub kafka: SocketAddr,
     objects: OpenedStore,
     listener: JoinHandle<()>,
+    upkeep: JoinHandle<()>,
     connections: TaskTracker,
     health: Health,
     heartbeat: JoinHandle<()>,
@@ -144,6 +148,8 @@ pub async fn start(house: House) -> Result<Running, StartError> {
     let registered = register(metadata.as_ref(), &advertised, &metadata_health, &stop).await?;
 
     let fatal = Arc::new(Mutex::new(None));
+    let nudge = Nudge::default();
+    let abandoned = Abandoned::new(nudge.clone());
     let cluster = metadata.cluster();
     let tail = Arc::new(Tail::new(config.tail_bytes, cluster.epoch));
     let writer = start_writer(
@@ -155,7 +161,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
             metadata: metadata.clone(),
             tail: tail.clone(),
             metrics: metrics.clone(),
-            hooks: hooks(fatal.clone(), stop.clone()),
+            hooks: hooks(abandoned.clone(), nudge.clone(), fatal.clone(), stop.clone()),
         },
     )
     .await?;
@@ -174,6 +180,18 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         tail,
         metrics.clone(),
     ));
+    let upkeep = Upkeep::new(
+        UpkeepParts {
+            objects: objects.store.clone(),
+            metadata: metadata.clone(),
+            identity: writer.identity(),
+        },
+        UpkeepOptions::default(),
+        nudge.clone(),
+        abandoned,
+        &metrics,
+    );
+    let upkeep = tokio::spawn(upkeep.run(stop.clone()));
     let agent = Arc::new(Agent {
         node: Node {
             id: registered.node_id,
@@ -185,6 +203,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         metadata: metadata.clone(),
         writer: writer.clone(),
         reader,
+        upkeep: nudge,
         metrics: metrics.clone(),
         instance: registered.incarnation.to_string().chars().take(8).collect(),
         stopping: stop.clone(),
@@ -219,6 +238,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         kafka,
         objects,
         listener,
+        upkeep,
         connections,
         health,
         heartbeat,
@@ -243,6 +263,7 @@ impl Running {
             self.connections.close();
             self.connections.wait().await;
             self.agent.writer.close().await;
+            let _ = self.upkeep.await;
             if let Err(error) = self.agent.metadata.close().await {
                 tracing::warn!(%error, "the metadata store did not close cleanly");
             }
@@ -369,10 +390,15 @@ async fn start_writer(
         .map_err(StartError::Store)
 }
 
-fn hooks(fatal: Arc<Mutex<Option<String>>>, stop: CancellationToken) -> WriterHooks {
+fn hooks(
+    abandoned: Abandoned,
+    nudge: Nudge,
+    fatal: Arc<Mutex<Option<String>>>,
+    stop: CancellationToken,
+) -> WriterHooks {
     WriterHooks {
-        abandoned: Box::new(|name| tracing::debug!(object_id = %name, "an object was given up")),
-        committed: Box::new(|| {}),
+        abandoned: Box::new(move |name| abandoned.push(name)),
+        committed: Box::new(move || nudge.committed()),
         fatal: Box::new(move |error| {
             fatal.lock().get_or_insert_with(|| error.to_string());
             stop.cancel();

@@ -8,6 +8,7 @@ use streamhouse_metadata::model::topic::TopicLimits;
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_observability::Metrics;
 use streamhouse_storage::reader::Reader;
+use streamhouse_storage::upkeep::scheduler::Nudge;
 use streamhouse_storage::writer::Writer;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ pub struct Agent {
     pub writer: Arc<Writer>,
     pub reader: Arc<Reader>,
     pub topics: Topics,
+    /// Told of deleted topics, whose rows and objects are to go.
+    pub upkeep: Nudge,
     pub metrics: Arc<Metrics>,
     /// Short name of this start of the agent, for correlation ids.
     pub instance: String,

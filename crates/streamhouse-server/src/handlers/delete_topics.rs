@@ -66,6 +66,7 @@ async fn delete(context: &RequestContext, name: Option<TopicName>, id: Uuid) -> 
         Ok(()) => {
             agent.topics.forget(&TopicKey::Id(topic.id.0));
             agent.metrics.forget_topic(&topic.name);
+            agent.upkeep.topic_deleted();
             tracing::info!(topic = %topic.name, "topic deleted");
             result
                 .with_name(Some(TopicName(StrBytes::from_string(topic.name.clone()))))

@@ -209,3 +209,7 @@ impl Clock {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;

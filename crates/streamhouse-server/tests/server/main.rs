@@ -6,5 +6,6 @@
 mod support;
 
 mod ordering;
+mod reading;
 mod versions;
 mod writing;
