@@ -1,6 +1,9 @@
 //! One suite that every object store runs: the local directory, memory, and an S3 server when one is
 //! named by `STREAMHOUSE_TEST_S3_ENDPOINT` (with `STREAMHOUSE_TEST_S3_BUCKET` and the `AWS_*` keys).
 
+// clippy.toml allows it in test functions; here the functions beside them are tests as well.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -1,5 +1,8 @@
 //! What only a local directory does: its lock, its durability, its partial files.
 
+// clippy.toml allows it in test functions; here the functions beside them are tests as well.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,9 +22,11 @@ fn payload(length: usize) -> PutPayload {
     PutPayload::from_bytes(Bytes::from(vec![7; length]))
 }
 
-/// Options that write down what is synced, with the size it had.
-fn recording() -> (LocalOptions, Arc<Mutex<Vec<(PathBuf, u64)>>>) {
-    let synced = Arc::new(Mutex::new(Vec::new()));
+/// What was synced, in order, with the size it had.
+type Synced = Arc<Mutex<Vec<(PathBuf, u64)>>>;
+
+fn recording() -> (LocalOptions, Synced) {
+    let synced = Synced::default();
     let record = Arc::clone(&synced);
     let options = LocalOptions {
         fsync: Arc::new(move |file, path| {

@@ -1,5 +1,8 @@
 //! Deadlines, retries and their counts, against a store that misbehaves on plan.
 
+// clippy.toml allows it in test functions; here the functions beside them are tests as well.
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -218,7 +218,7 @@ impl Room {
 #[async_trait]
 impl ObjectStore for LocalStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let request = write::Put::new(location, payload, opts.mode)?;
+        let request = write::Put::new(location, payload, &opts.mode)?;
         // Dropping the future tells the blocking half that nobody waits for it any more.
         let _given_up = request.give_up_on_drop();
         self.blocking(move |room| room.put(&request)).await

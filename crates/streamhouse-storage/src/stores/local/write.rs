@@ -43,7 +43,7 @@ impl Drop for GiveUpOnDrop {
 }
 
 impl Put {
-    pub(super) fn new(key: &Path, payload: PutPayload, mode: PutMode) -> object_store::Result<Self> {
+    pub(super) fn new(key: &Path, payload: PutPayload, mode: &PutMode) -> object_store::Result<Self> {
         let replace = match mode {
             PutMode::Overwrite => true,
             PutMode::Create => false,
