@@ -18,7 +18,10 @@ use streamhouse_metadata::model::topic::{NewTopic, TopicConfig, TopicLimits};
 use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::MetadataStore;
 
-const LIMITS: TopicLimits = TopicLimits { topics_max: 10, partitions_max: 10_000 };
+const LIMITS: TopicLimits = TopicLimits {
+    topics_max: 10,
+    partitions_max: 10_000,
+};
 
 #[derive(Clone, Copy)]
 struct Case {
@@ -32,15 +35,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
     let commits: u64 = arguments.next().map_or(Ok(2_000), |n| n.parse())?;
-    let directory = tempfile::Builder::new().prefix("commit-bench").tempdir_in(directory)?;
+    let directory = tempfile::Builder::new()
+        .prefix("commit-bench")
+        .tempdir_in(directory)?;
     print("fsync of a 24 KiB overwrite", &mut fsyncs(directory.path(), 500)?);
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()?;
     let mut number = 0;
     for partitions in [1, 100, 1_000] {
         for (inline, idempotent) in [(false, false), (false, true), (true, false), (true, true)] {
             let batch_bytes = if partitions == 1 { 1_024 } else { 100 };
-            let case = Case { partitions, batch_bytes, inline, idempotent };
+            let case = Case {
+                partitions,
+                batch_bytes,
+                inline,
+                idempotent,
+            };
             number += 1;
             let path = directory.path().join(format!("{number}.db"));
             let commits = if partitions == 1_000 { commits / 4 } else { commits };
@@ -74,15 +86,21 @@ async fn run(case: Case, path: PathBuf, commits: u64) -> Result<Vec<Duration>, B
     let mut options = SqliteOptions::new(Location::File(path));
     options.inline_total_max = u64::MAX;
     let store = SqliteStore::open(options)?;
-    let new =
-        NewTopic { name: "bench".to_owned(), partitions: case.partitions, config: TopicConfig::default() };
+    let new = NewTopic {
+        name: "bench".to_owned(),
+        partitions: case.partitions,
+        config: TopicConfig::default(),
+    };
     let topic = store.create_topic(new, LIMITS).await?;
     let incarnation = store.register("localhost:9092").await?.incarnation;
     let mut times = Vec::new();
     for number in 1..=commits {
         let batch = |partition: i32| BatchEntry {
             index: partition.unsigned_abs(),
-            partition: TopicPartition { topic: topic.id, partition },
+            partition: TopicPartition {
+                topic: topic.id,
+                partition,
+            },
             position: u64::from(partition.unsigned_abs() * case.batch_bytes),
             length_bytes: case.batch_bytes,
             record_count: 1,
@@ -97,7 +115,9 @@ async fn run(case: Case, path: PathBuf, commits: u64) -> Result<Vec<Duration>, B
         let object = CommitObject {
             counter: number,
             length_bytes,
-            payload: case.inline.then(|| Bytes::from(vec![7; usize::try_from(length_bytes).unwrap_or(0)])),
+            payload: case
+                .inline
+                .then(|| Bytes::from(vec![7; usize::try_from(length_bytes).unwrap_or(0)])),
             batches: (0..case.partitions).map(batch).collect(),
         };
         let request = CommitRequest {
@@ -118,5 +138,10 @@ async fn run(case: Case, path: PathBuf, commits: u64) -> Result<Vec<Duration>, B
 fn print(name: &str, times: &mut [Duration]) {
     times.sort_unstable();
     let at = |permille: usize| times[(times.len() - 1) * permille / 1_000].as_secs_f64() * 1_000.0;
-    println!("{name:40} p50 {:7.3} ms  p99 {:7.3} ms  max {:7.3} ms", at(500), at(990), at(1_000));
+    println!(
+        "{name:40} p50 {:7.3} ms  p99 {:7.3} ms  max {:7.3} ms",
+        at(500),
+        at(990),
+        at(1_000)
+    );
 }

@@ -24,7 +24,7 @@ pub const BATCH_BYTES: u32 = 100;
 
 /// What a store brings so that its conformance can be tested.
 #[async_trait]
-pub trait Bench: Send {
+pub trait Bench: Send + Sync {
     fn store(&self) -> Arc<dyn MetadataStore>;
     /// Moves the store's clock.
     fn advance(&self, by: Duration);
@@ -268,6 +268,7 @@ pub async fn whole_log(bench: &dyn Bench, partition: TopicPartition) -> Vec<Loca
         offset = found.last().expect("segments").segment.last_offset + 1;
         log.extend(found);
     }
-    assert_eq!(offset, snapshot.high_watermark);
+    // More only where a case commits meanwhile.
+    assert!(offset >= snapshot.high_watermark);
     log
 }

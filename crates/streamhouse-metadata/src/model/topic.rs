@@ -258,3 +258,100 @@ impl TopicConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        TimestampType, TopicConfig, TopicConfigError, TopicNameError, check_topic_name, topic_names_collide,
+    };
+
+    #[test]
+    fn names_follow_kafkas_rules_and_reserved_ones_are_refused() {
+        for name in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
+            assert_eq!(check_topic_name(name), Ok(()), "{name}");
+        }
+        assert_eq!(check_topic_name(""), Err(TopicNameError::Length(0)));
+        assert_eq!(
+            check_topic_name(&"x".repeat(250)),
+            Err(TopicNameError::Length(250))
+        );
+        for name in [".", ".."] {
+            assert_eq!(check_topic_name(name), Err(TopicNameError::Dots(name.to_owned())));
+        }
+        for name in ["a b", "ä", "a/b", "a\0"] {
+            assert_eq!(
+                check_topic_name(name),
+                Err(TopicNameError::Characters(name.to_owned()))
+            );
+        }
+        for name in [
+            "__consumer_offsets",
+            "__transaction_state",
+            "__share_group_state",
+            "__cluster_metadata",
+        ] {
+            assert_eq!(
+                check_topic_name(name),
+                Err(TopicNameError::Reserved(name.to_owned()))
+            );
+        }
+        assert!(topic_names_collide("a.b", "a_b") && !topic_names_collide("a.b", "a-b"));
+    }
+
+    #[test]
+    fn configs_are_checked_by_name_and_value() {
+        let mut config = TopicConfig::default();
+        assert_eq!(
+            (config.max_message_bytes(), config.timestamp_type()),
+            (1_048_588, TimestampType::CreateTime)
+        );
+        for (name, value) in [
+            ("max.message.bytes", "2000"),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("cleanup.policy", "delete"),
+            ("compression.type", "producer"),
+            ("retention.ms", "-1"),
+            ("min.cleanable.dirty.ratio", "0.5"),
+            ("preallocate", "True"),
+        ] {
+            assert_eq!(config.set(name, value), Ok(()), "{name}={value}");
+        }
+        assert_eq!(
+            (config.max_message_bytes(), config.timestamp_type()),
+            (2_000, TimestampType::LogAppendTime)
+        );
+        let before = config.clone();
+        for (name, value) in [
+            ("max.message.bytes", "-1"),
+            ("max.message.bytes", "2147483648"),
+            ("retention.ms", "-2"),
+            ("segment.ms", "0"),
+            ("min.cleanable.dirty.ratio", "1.1"),
+            ("min.cleanable.dirty.ratio", "NaN"),
+            ("preallocate", "yes"),
+            ("retention.bytes", "many"),
+        ] {
+            let refused = config.set(name, value);
+            assert!(
+                matches!(refused, Err(TopicConfigError::Invalid { .. })),
+                "{name}={value}: {refused:?}"
+            );
+        }
+        for (name, value) in [
+            ("cleanup.policy", "compact"),
+            ("cleanup.policy", "compact,delete"),
+            ("compression.type", "gzip"),
+        ] {
+            let refused = config.set(name, value);
+            assert!(
+                matches!(refused, Err(TopicConfigError::Unsupported { .. })),
+                "{name}={value}: {refused:?}"
+            );
+        }
+        assert_eq!(
+            config.set("no.such", "1"),
+            Err(TopicConfigError::Unknown("no.such".to_owned()))
+        );
+        assert_eq!(config, before, "what is refused changes nothing");
+    }
+}

@@ -46,22 +46,31 @@ impl Writer {
         drop(hot);
         let now = shared.now();
         let tx = self.conn.unchecked_transaction()?;
-        let fitting: Vec<_> = partitions
-            .iter()
-            .filter_map(|p| self.fits(p).transpose())
-            .collect();
-        let fitting = fitting.into_iter().collect::<Result<Vec<_>, SwapError>>()?;
+        let mut fitting: Vec<(i64, &SwapPartition)> = Vec::new();
+        for partition in partitions {
+            // A partition that is named twice was read at two moments: the first one counts.
+            let fits = self
+                .fits(partition)?
+                .filter(|(row, _)| fitting.iter().all(|(other, _)| other != row));
+            fitting.extend(fits);
+        }
+        let find = "SELECT id, deleting_since IS NOT NULL FROM objects \
+                    WHERE incarnation = ?1 AND counter = ?2 AND inline = 0";
+        let key = params![name.incarnation.0.as_bytes(), signed(name.counter)];
+        let known = tx
+            .prepare_cached(find)?
+            .query_row(key, |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        if let Some((_, true)) = known {
+            // Its key may be gone by now: nothing may name it again.
+            fitting.clear();
+        }
+        let known: Option<i64> = known.map(|(id, _)| id);
         let mut result = SwapResult {
             swapped: fitting.len(),
             skipped: partitions.len() - fitting.len(),
         };
 
-        let find = "SELECT id FROM objects WHERE incarnation = ?1 AND counter = ?2 AND inline = 0";
-        let key = params![name.incarnation.0.as_bytes(), signed(name.counter)];
-        let known: Option<i64> = tx
-            .prepare_cached(find)?
-            .query_row(key, |row| row.get(0))
-            .optional()?;
         let added: usize = fitting.iter().map(|(_, p)| p.added.len()).sum();
         let dead = swapped == 0 && added == 0 && last;
         // A repeat whose first run swapped finds nothing left to swap, and its object in use.
@@ -81,10 +90,8 @@ impl Writer {
                 dead.then_some(now.0),
             ])?;
         } else if added > 0 {
-            tx.prepare_cached(
-                "UPDATE objects SET live_segments = live_segments + ?2, deleting_since = NULL WHERE id = ?1",
-            )?
-            .execute(params![id, added as i64])?;
+            tx.prepare_cached("UPDATE objects SET live_segments = live_segments + ?2 WHERE id = ?1")?
+                .execute(params![id, added as i64])?;
         }
         let mut replaced = BTreeMap::new();
         for (row, partition) in &fitting {

@@ -19,10 +19,13 @@ type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
 /// What a lane's thread owns.
 pub(super) trait Owner: Send + 'static {
-    /// Does a bounded piece of its own work; false when it has none now.
+    /// Nobody waits: does a bounded piece of its own work; false when it has none now.
     fn work(&mut self) -> bool {
         false
     }
+
+    /// Others may be waiting: does a bounded piece of what cannot be put off any longer.
+    fn work_under_load(&mut self) {}
 }
 
 #[derive(Debug)]
@@ -50,6 +53,7 @@ impl<S: Owner> Lane<S> {
                     }
                 };
                 job(&mut owner);
+                owner.work_under_load();
             }
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
