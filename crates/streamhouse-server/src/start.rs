@@ -67,13 +67,19 @@ pub enum StartError {
     #[error("object_store: {0}")]
     Open(#[from] stores::OpenError),
     #[error("object_store: {0}")]
-    Check(#[from] CheckError),
+    Check(Box<CheckError>),
     #[error("object_store: {0}")]
     Identity(#[from] IdentityError),
     #[error("metadata: {0}")]
     Store(StoreError),
     #[error("stopped before it was up")]
     Stopped,
+}
+
+impl From<CheckError> for StartError {
+    fn from(error: CheckError) -> Self {
+        Self::Check(Box::new(error))
+    }
 }
 
 /// What the process around an agent gives it.

@@ -3,6 +3,8 @@
 //! A test binary of its own, because it counts every allocation of its process, and one test, because
 //! two at once could not tell whose memory they see.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on ends here, with the place
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,8 +1,8 @@
 //! CreateTopics v2–v7.
 //!
 //! Any replication factor is accepted and one replica is reported: the object store replicates. A manual
-//! assignment only says how many partitions there are. Configuration is checked in
-//! [`super::topic_config`]; the answer lists what was set, where Kafka also lists its defaults.
+//! assignment only says how many partitions there are. Configuration is checked by
+//! `TopicConfig`; the answer lists what was set, where Kafka also lists its defaults.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse};
 use kafka_protocol::protocol::StrBytes;
-use streamhouse_metadata::model::topic::{NewTopic, TopicConfig, TopicConfigError};
+use streamhouse_metadata::model::topic::{NewTopic, TopicConfig, TopicConfigError, check_topic_name};
 use streamhouse_metadata::store::TopicError;
 use tokio::time::Instant;
 
@@ -18,7 +18,6 @@ use super::context::RequestContext;
 use super::error_code::{self, RequestFault};
 use super::response::{EncodeError, Response};
 use super::topics::TopicKey;
-use super::{topic_config, topic_name};
 
 /// Kafka's number for "set for this topic".
 const SOURCE_TOPIC: i8 = 1;
@@ -80,13 +79,15 @@ async fn create(
     validate_only: bool,
 ) -> Result<CreatableTopicResult, Refusal> {
     let agent = &context.agent;
-    topic_name::check(&topic.name)?;
+    check_topic_name(&topic.name).map_err(RequestFault::from)?;
     let partitions = partitions(context, topic)?;
-    let entries = topic
-        .configs
-        .iter()
-        .map(|entry| (entry.name.as_str(), entry.value.as_ref().map(StrBytes::as_str)));
-    let config = topic_config::check(entries)?;
+    let mut config = TopicConfig::default();
+    for entry in &topic.configs {
+        // A null value asks for the default.
+        if let Some(value) = &entry.value {
+            config.set(&entry.name, value)?;
+        }
+    }
     let created = CreatableTopicResult::default()
         .with_num_partitions(partitions)
         .with_replication_factor(1)

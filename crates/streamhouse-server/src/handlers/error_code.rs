@@ -6,7 +6,7 @@
 
 use kafka_protocol::ResponseError;
 use streamhouse_metadata::model::commit::AppendRefusal;
-use streamhouse_metadata::model::topic::TopicConfigError;
+use streamhouse_metadata::model::topic::{TopicConfigError, TopicNameError};
 use streamhouse_metadata::store::{StoreError, TopicError};
 use streamhouse_observability::families::{ApiOutcome, ProducerErrorType};
 use streamhouse_storage::batch::{BatchError, HeaderError};
@@ -23,8 +23,8 @@ pub enum RequestFault {
     UnknownTopic,
     #[error("this server has no topic with that id")]
     UnknownTopicId,
-    #[error("`{0}` is no legal topic name: {1}")]
-    TopicName(String, &'static str),
+    #[error(transparent)]
+    TopicName(#[from] TopicNameError),
     #[error("a topic has between 1 and {max} partitions, not {got}")]
     Partitions { got: i32, max: u32 },
     #[error("replication factor must be -1 or larger than 0, not {0}")]

@@ -12,14 +12,13 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use streamhouse_metadata::model::topic::{NewTopic, Topic, TopicConfig};
+use streamhouse_metadata::model::topic::{NewTopic, Topic, TopicConfig, check_topic_name};
 use streamhouse_metadata::store::{StoreError, TopicError};
 use tokio::time::Instant;
 
 use super::context::{Node, RequestContext};
 use super::error_code::{self, NONE, RequestFault};
 use super::response::{EncodeError, Response};
-use super::topic_name;
 use super::topics::{KnownTopic, TopicKey};
 
 /// Bits of the operations that exist for a topic and for the cluster (KIP-430).
@@ -91,7 +90,7 @@ async fn missing(context: &RequestContext, key: &TopicKey, create: bool) -> Resu
         TopicKey::Id(_) => return Err(error_code::request_fault(&RequestFault::UnknownTopicId).code()),
         TopicKey::Name(name) => name,
     };
-    if let Err(fault) = topic_name::check(name) {
+    if let Err(fault) = check_topic_name(name).map_err(RequestFault::from) {
         return Err(error_code::request_fault(&fault).code());
     }
     if !create {

@@ -18,8 +18,6 @@ pub mod list_offsets;
 pub mod metadata;
 pub mod produce;
 pub mod response;
-pub mod topic_config;
-pub mod topic_name;
 pub mod topics;
 
 use bytes::Bytes;

@@ -10,14 +10,12 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use streamhouse_metadata::ids::{TopicId, TopicPartition};
-use streamhouse_metadata::model::topic::{TimestampType, Topic};
+use streamhouse_metadata::model::topic::{TimestampType, Topic, TopicConfig};
 use streamhouse_metadata::store::{MetadataStore, StoreError};
 use streamhouse_observability::Metrics;
 use streamhouse_observability::families::{PartitionWriteMetrics, TopicMetrics};
 use tokio::time::Instant;
 use uuid::Uuid;
-
-use super::topic_config;
 
 /// How old a yes may be.
 const AGE_MAX: Duration = Duration::from_secs(1);
@@ -64,6 +62,19 @@ pub struct MessageLimits {
     pub default: u32,
     /// Above it no topic can go: the writer could not hold the batch.
     pub ceiling: u32,
+}
+
+impl MessageLimits {
+    /// The topic's own limit where it has one, as in Kafka, but never above the ceiling.
+    fn of(self, config: &TopicConfig) -> u32 {
+        let own = config.entries.contains_key("max.message.bytes");
+        let limit = if own {
+            config.max_message_bytes()
+        } else {
+            self.default
+        };
+        limit.min(self.ceiling)
+    }
 }
 
 /// How a request names a topic.
@@ -185,12 +196,8 @@ impl Topics {
             .collect();
         let known = Arc::new(KnownTopic {
             metrics,
-            timestamp_type: topic_config::timestamp_type(&topic.config),
-            message_bytes_max: topic_config::message_bytes_max(
-                &topic.config,
-                self.limits.default,
-                self.limits.ceiling,
-            ),
+            timestamp_type: topic.config.timestamp_type(),
+            message_bytes_max: self.limits.of(&topic.config),
             partitions,
             seen_at,
             topic,
@@ -215,5 +222,24 @@ impl Topics {
         {
             memory.by_name.remove(&known.topic.name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topics_message_limit_replaces_the_default_below_the_ceiling() {
+        let limits = MessageLimits {
+            default: 1000,
+            ceiling: 8000,
+        };
+        for (own, expected) in [("500", 500), ("5000", 5000), ("50000", 8000)] {
+            let mut config = TopicConfig::default();
+            config.set("max.message.bytes", own).unwrap();
+            assert_eq!(limits.of(&config), expected);
+        }
+        assert_eq!(limits.of(&TopicConfig::default()), 1000);
     }
 }

@@ -3,6 +3,8 @@
 //! Other people's clients are tried elsewhere, against the real process; here are protocol details that
 //! no client shows.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on ends here, with the place
+
 mod support;
 
 mod ordering;

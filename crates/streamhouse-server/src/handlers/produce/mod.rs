@@ -99,7 +99,7 @@ pub async fn admit(context: RequestContext, request: ProduceRequest, charge: Cha
         for data in topic.partitions {
             let index = data.index;
             let checked = match &known {
-                Ok(known) => check(&agent, known, request.acks, data),
+                Ok(known) => check(&agent, known, request.acks, &data),
                 Err(refusal) => Err(refusal.clone()),
             };
             let slot = match checked {
@@ -210,7 +210,7 @@ fn fault_refusal(fault: &RequestFault, counted: ProducerErrorType) -> Refusal {
 }
 
 /// Checks one batch. Deadline and permit are the caller's.
-fn check(agent: &Agent, known: &KnownTopic, acks: i16, data: PartitionData) -> Result<Append, Refusal> {
+fn check(agent: &Agent, known: &KnownTopic, acks: i16, data: &PartitionData) -> Result<Append, Refusal> {
     if !(-1..=1).contains(&acks) {
         return Err(fault_refusal(
             &RequestFault::Acks(acks),
