@@ -158,6 +158,8 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             let frame = tokio::select! {
                 biased;
                 () = stopping.cancelled() => return End::Stopping,
+                // The writing half has given up: nothing that is still read could be answered.
+                () = self.answers.closed() => return End::Unwritable,
                 frame = self.frames.next() => frame,
             };
             let frame = match frame {
