@@ -79,7 +79,7 @@ fn rdkafka_performance() -> anyhow::Result<PathBuf> {
             "--disable-zstd",
             "--disable-lz4-ext",
         ];
-        run(command("sh")
+        run(command("bash")
             .arg("./configure")
             .args(configure)
             .current_dir(&source)

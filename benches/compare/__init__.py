@@ -1,0 +1,1 @@
+"""StreamHouse beside Apache Kafka, the disk and the object store, in one run on one machine."""
