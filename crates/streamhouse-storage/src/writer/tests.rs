@@ -11,6 +11,7 @@ use streamhouse_metadata::model::commit::AppendRefusal;
 use streamhouse_metadata::model::topic::{NewTopic, TopicConfig, TopicLimits};
 use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::MetadataStore;
+use streamhouse_metadata::testing::{CommitFault, FlakyStore};
 use streamhouse_observability::Metrics;
 use streamhouse_observability::families::{BatchCount, MetricsOptions};
 use tokio::time::Instant;
@@ -27,7 +28,7 @@ struct House {
     writer: Writer,
     reader: Reader,
     objects: Faulty,
-    metadata: Arc<dyn MetadataStore>,
+    metadata: Arc<FlakyStore>,
     metrics: Arc<Metrics>,
     topic: streamhouse_metadata::ids::TopicId,
     abandoned: Arc<Mutex<Vec<ObjectName>>>,
@@ -46,8 +47,8 @@ fn options(inline_bytes_max: u64) -> WriterOptions {
 }
 
 async fn house(options: WriterOptions) -> House {
-    let metadata: Arc<dyn MetadataStore> =
-        Arc::new(SqliteStore::open(SqliteOptions::new(Location::Memory)).unwrap());
+    let store = SqliteStore::open(SqliteOptions::new(Location::Memory)).unwrap();
+    let metadata = Arc::new(FlakyStore::new(Arc::new(store)));
     let objects = Faulty::new(Arc::new(InMemory::new()));
     let metrics = Metrics::new(MetricsOptions::default());
     let topic = NewTopic {
@@ -324,4 +325,77 @@ async fn closing_flushes_what_is_held_and_refuses_what_comes_after() {
         [Err(AppendError::Stopping)]
     );
     assert_eq!(house.high_watermark(0).await, 10);
+}
+
+#[tokio::test]
+async fn trace_09_a_commit_whose_reply_is_lost_is_repeated_under_its_number_and_stored_once() {
+    for fault in [
+        CommitFault::ReplyLost,
+        CommitFault::RequestLost,
+        CommitFault::Refused,
+    ] {
+        for inline in [0, INLINE] {
+            let house = house(options(inline)).await;
+            house.append(0, &TestBatch::of(1, "before")).await;
+            house
+                .metadata
+                .fail_commits([fault.clone(), fault.clone(), CommitFault::None]);
+            // Not idempotent: only the commit's number keeps it from being there twice.
+            let first = house.append(0, &TestBatch::of(2, "a"));
+            let second = house.append(0, &TestBatch::of(3, "b"));
+            assert_eq!(base_offset(&first.await), 1, "{fault:?}");
+            assert_eq!(base_offset(&second.await), 3, "{fault:?}");
+            assert_eq!(house.high_watermark(0).await, 6, "{fault:?}");
+            assert_eq!(house.metrics.topic("orders").records.value(), 6);
+            let text = String::from_utf8_lossy(&house.read(0, 1).await).into_owned();
+            assert_eq!(text.matches("a-0").count(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn trace_31_without_room_for_inline_a_small_object_is_uploaded() {
+    let house = house(options(INLINE)).await;
+    house.metadata.fail_commits([CommitFault::InlineFull]);
+    assert_eq!(base_offset(&house.append(0, &TestBatch::of(2, "a")).await), 0);
+    assert_eq!(house.objects.count(Call::Put), 1);
+    // For a moment nothing is tried inline again.
+    assert_eq!(base_offset(&house.append(0, &TestBatch::of(2, "b")).await), 2);
+    assert_eq!(house.objects.count(Call::Put), 2);
+    let segments = house.metrics.partition("orders", 0);
+    assert_eq!(
+        (segments.segment_writes.value(), segments.segment_flushes.value()),
+        (2, 2)
+    );
+}
+
+#[tokio::test]
+async fn trace_08_a_batch_that_expires_while_the_store_is_down_is_left_out_of_the_repeat() {
+    let house = house(options(INLINE)).await;
+    house.metadata.set_down(true);
+    let mut entry = house.entry(0, &TestBatch::of(1, "expired"));
+    entry.deadline = Instant::now() + Duration::from_millis(100);
+    let expired = house.writer.append(vec![entry]);
+    let patient = house.append(0, &TestBatch::of(1, "patient"));
+    assert_eq!(expired.await, [Err(AppendError::TimedOut)]);
+    house.metadata.set_down(false);
+    assert_eq!(base_offset(&patient.await), 0);
+    assert!(!String::from_utf8_lossy(&house.read(0, 0).await).contains("expired"));
+}
+
+#[tokio::test]
+async fn one_commit_costs_one_request_whatever_the_number_of_partitions() {
+    for partitions in [1, 1_000] {
+        let house = house(options(0)).await;
+        let before = house.metadata.requests();
+        let entries = (0..partitions)
+            .map(|partition| house.entry(partition, &TestBatch::of(1, "p")))
+            .collect();
+        house.writer.append(entries).await;
+        assert_eq!(
+            (house.metadata.commits(), house.metadata.requests() - before),
+            (1, 1)
+        );
+        assert_eq!(house.objects.count(Call::Put), 1);
+    }
 }
