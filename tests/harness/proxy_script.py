@@ -26,6 +26,9 @@ async def request(flow: http.HTTPFlow) -> None:
     if mode == "503":
         body = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please slow down</Message></Error>"
         flow.response = http.Response.make(503, body, {"content-type": "application/xml"})
+    if mode == "no_bucket":
+        body = b"<?xml version='1.0'?><Error><Code>NoSuchBucket</Code><Message>No such bucket</Message></Error>"
+        flow.response = http.Response.make(404, body, {"content-type": "application/xml"})
     while fault_of(flow) == "stall":
         await asyncio.sleep(0.05)
 

@@ -108,11 +108,13 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path):
     assert "flag-says-so" in refused(*arguments, "--kafka-listen", "flag-says-so", env=env)
 
 
-def test_s3_mistakes_are_named_plainly(tmp_path, shared_seaweed):
-    base = ["serve", *ports(tmp_path), "--s3-endpoint", shared_seaweed.endpoint]
+def test_s3_mistakes_are_named_plainly(tmp_path, proxy):
+    base = ["serve", *ports(tmp_path), "--s3-endpoint", proxy.endpoint]
     env = {**CREDENTIALS, "STREAMHOUSE_S3_ALLOW_HTTP": "true"}
+    proxy.fault("no_bucket")
     said = refused(*base, "--object-store", "s3://no-such-bucket/x", env=env)
-    assert "no-such-bucket" in said, said
+    assert "no-such-bucket" in said and "bucket" in said.replace("no-such-bucket", ""), said
+    proxy.heal()
     wrong = {**env, "AWS_SECRET_ACCESS_KEY": "wrong"}
     said = refused(*base, "--object-store", "s3://streamhouse/x", env=wrong)
     assert re.search("secret|credential|signature|denied", said, re.IGNORECASE), said
