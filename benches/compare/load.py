@@ -68,7 +68,7 @@ class Load:
     def _produce(self, topic: str, partition: int, records: int, size_bytes: int, **properties: object):
         settings = {
             "linger_ms": 5, "batch_size": 1_000_000, "batch_num_messages": 100_000, "message_max_bytes": 1_000_000,
-            "queue_buffering_max_messages": 500_000, "queue_buffering_max_kbytes": 500_000, "log_level": 3,
+            "queue_buffering_max_messages": 500_000, "queue_buffering_max_kbytes": 500_000,
             **properties,
         }
         arguments = ["-P", "-t", topic, "-p", partition, "-s", size_bytes, "-c", records, "-a", -1]
@@ -95,7 +95,7 @@ class Load:
 
     def consume(self, topic: str, records: int, size_bytes: int = 1_000) -> Rate:
         settings = {"fetch_wait_max_ms": 100, "fetch_message_max_bytes": 10 * MIB, "queued_min_messages": 1_000_000,
-                    "queued_max_messages_kbytes": 500_000, "log_level": 3}
+                    "queued_max_messages_kbytes": 500_000}
         arguments = ["-C", "-t", topic, "-p", 0, "-o", "beginning", "-c", records]
         said = self._finish(self._spawn([*arguments, *_properties(**settings)]))
         found = _CONSUMED.findall(said)

@@ -54,7 +54,7 @@ def measure(system: str, server, program: str, plan: Plan) -> Measured:
         try:
             take()
         except (LoadFailed, AssertionError, OSError) as failure:
-            values[name] = f"failed: {str(failure).splitlines()[0][:80] if str(failure) else type(failure).__name__}"
+            values[name] = f"failed: {str(failure).strip().splitlines()[-1][:120] if str(failure) else type(failure).__name__}"
         print(f"  {system}: {name} ({time.monotonic() - began:.0f} s): {values.get(name)}", flush=True)
 
     def idle() -> None:

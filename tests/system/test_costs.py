@@ -16,11 +16,11 @@ ROUNDS = 10
 
 
 def costs_of(broker, topic: str, partitions: int) -> tuple[float, float]:
-    """PUTs and metadata operations of ROUNDS produces, each to that many partitions at once."""
+    """PUTs and metadata commits of ROUNDS produces, each to that many partitions at once."""
     def read() -> tuple[float, float]:
         samples = broker.metrics()
-        operations = samples.sum("streamhouse_metadata_operation_seconds_count", operation="commit")
-        return samples.get("streamhouse_s3_requests_total", operation="PUT"), operations
+        commits = samples.get("streamhouse_produce_stage_seconds_count", stage="commit")
+        return samples.get("streamhouse_s3_requests_total", operation="PUT"), commits
 
     with Connection(broker.address) as connection:
         records = {(topic, each): batch([b"x" * 100]) for each in range(partitions)}
