@@ -6,6 +6,12 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Read by jemalloc when it starts. Segments of some megabytes come and go all the time: by default such
+/// large blocks go back to the kernel at once, and getting them again costs more than reading them.
+#[allow(unsafe_code)] // The name is the interface; nothing else in the program can have it.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_SETTINGS: &[u8] = b"oversize_threshold:0,narenas:4,background_thread:true\0";
+
 fn main() -> ExitCode {
     streamhouse_server::cli::main()
 }

@@ -17,8 +17,9 @@ use object_store::{Attributes, GetOptions, GetResult, GetResultPayload, ObjectMe
 use super::error::{LocalError, RangeError};
 use super::{LocalStore, Room, STORE};
 
-/// Bytes read in one call of a blocking thread.
-const CHUNK_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes read in one call of a blocking thread: any segment in one piece, so that nothing has to be
+/// joined from several.
+const CHUNK_BYTES: u64 = 128 * 1024 * 1024;
 
 /// An object opened for reading: a later delete or replacement does not touch it.
 pub(super) struct OpenObject {
