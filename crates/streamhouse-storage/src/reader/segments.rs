@@ -22,8 +22,10 @@ use super::{ReadError, ReaderOptions};
 use crate::batch::BatchHeader;
 use crate::object::key_of;
 
-/// The memory budget is counted in such units, since a semaphore counts no further than 2^32.
-const UNIT_BYTES: u64 = 1 << 10;
+/// What a loaded segment costs beyond its bytes: its index, its owner, its place in the cache. Cache and
+/// budget count it alike: a cached segment that held more of the budget than it weighs would be kept,
+/// and many small ones would use the budget up for good.
+const OVERHEAD_BYTES: u32 = 256;
 /// How long a load waits for memory that responses under way still hold.
 const MEMORY_WAIT: Duration = Duration::from_secs(10);
 /// An index entry is kept for about this many bytes.
@@ -37,6 +39,7 @@ type Key = (ObjectId, u64);
 #[derive(Debug)]
 pub(super) struct Loaded {
     bytes: Bytes,
+    weight_bytes: u32,
     /// Base offset relative to the segment's, and position; ascending, the first is (0, 0).
     index: Vec<(i64, usize)>,
 }
@@ -72,7 +75,8 @@ struct Loader {
     metadata: Arc<dyn MetadataStore>,
     objects: Arc<dyn ObjectStore>,
     memory: Arc<Semaphore>,
-    units_max: u32,
+    /// No load asks for more, so that what a full cache leaves of the budget is enough for any.
+    charge_max: u32,
 }
 
 impl Segments {
@@ -84,16 +88,17 @@ impl Segments {
     ) -> Self {
         let cache = CacheBuilder::new(options.cache_bytes as usize)
             .with_shards(options.cache_bytes.div_ceil(SHARD_BYTES).clamp(1, 16) as usize)
-            .with_weighter(|_: &Key, loaded: &Arc<Loaded>| loaded.bytes.len())
+            .with_weighter(|_: &Key, loaded: &Arc<Loaded>| loaded.weight_bytes as usize)
             .build();
         metrics.cache.limit_bytes.set(options.cache_bytes as i64);
-        let units_max = ((options.cache_bytes + options.fetch_bytes) / UNIT_BYTES).clamp(1, 1 << 28) as u32;
-        let memory = Arc::new(Semaphore::new(units_max as usize));
+        let budget_bytes = (options.cache_bytes + options.fetch_bytes).clamp(2, Semaphore::MAX_PERMITS as u64);
+        let memory = Arc::new(Semaphore::new(budget_bytes as usize));
+        let charge_max = options.fetch_bytes.clamp(1, budget_bytes / 2);
         let loader = Arc::new(Loader {
             metadata,
             objects,
             memory,
-            units_max,
+            charge_max: u32::try_from(charge_max).unwrap_or(u32::MAX),
         });
         Self {
             cache,
@@ -150,8 +155,8 @@ impl Segments {
     /// Loads a segment that will probably be asked for next, if there is memory to spare.
     pub(super) fn prefetch(self: &Arc<Self>, located: LocatedSegment) {
         let key = (located.object.id, located.segment.position);
-        let units = self.loader.units(located.segment.length_bytes);
-        if self.cache.contains(&key) || self.loader.memory.available_permits() < units as usize * 2 {
+        let charge = self.loader.charge(located.segment.length_bytes);
+        if self.cache.contains(&key) || self.loader.memory.available_permits() / 2 < charge as usize {
             return;
         }
         let segments = self.clone();
@@ -170,13 +175,13 @@ impl Segments {
 }
 
 impl Loader {
-    fn units(&self, length_bytes: u32) -> u32 {
-        (u64::from(length_bytes).div_ceil(UNIT_BYTES) as u32).clamp(1, self.units_max)
+    fn charge(&self, length_bytes: u32) -> u32 {
+        weight(length_bytes).min(self.charge_max)
     }
 
     async fn load(&self, located: &LocatedSegment) -> Result<Loaded, LoadError> {
-        let units = self.units(located.segment.length_bytes);
-        let granted = timeout(MEMORY_WAIT, self.memory.clone().acquire_many_owned(units)).await;
+        let charge = self.charge(located.segment.length_bytes);
+        let granted = timeout(MEMORY_WAIT, self.memory.clone().acquire_many_owned(charge)).await;
         let Ok(Ok(permit)) = granted else {
             return Err(ReadError::Busy.into());
         };
@@ -194,6 +199,7 @@ impl Loader {
                 bytes,
                 _permit: permit,
             }),
+            weight_bytes: weight(located.segment.length_bytes),
             index,
         })
     }
@@ -224,6 +230,10 @@ impl Loader {
             .into()),
         }
     }
+}
+
+fn weight(length_bytes: u32) -> u32 {
+    length_bytes.saturating_add(OVERHEAD_BYTES)
 }
 
 /// Walks the batches once: they have to fill the segment and carry the offsets its row says.

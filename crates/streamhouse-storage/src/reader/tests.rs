@@ -407,6 +407,19 @@ async fn trace_14_offsets_are_found_by_time_to_the_exact_record() {
     assert_eq!((max.offset, max.timestamp), (29, 2_009));
 }
 
+#[tokio::test]
+async fn many_small_segments_never_use_the_memory_budget_up() {
+    let house = house(NO_TAIL, 0).await;
+    // More segments than the budget (1 MiB cache, 1 MiB fetch) has kilobytes.
+    for round in 0..2_100 {
+        house.append(0, &[TestBatch::of(1, &round.to_string())]).await;
+    }
+    for offset in 0..2_100 {
+        let fetched = house.fetch(0, offset, 1).await.unwrap();
+        assert_eq!(decode(&fetched)[0].0, offset);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
