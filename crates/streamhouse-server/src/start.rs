@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use streamhouse_metadata::metered::Metered;
 use streamhouse_metadata::model::topic::TopicLimits;
 use streamhouse_metadata::sqlite::{self, Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::{MetadataStore, Registered, StoreError};
@@ -129,7 +130,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
     let objects_health = health.component("object_store");
     let listener_health = health.component("listener");
 
-    let metadata = open_metadata(&config).await?;
+    let metadata = open_metadata(&config, &metrics).await?;
     metadata_health.success();
     let objects = open_objects(&config, &metrics, objects_health.clone())?;
     wait_for_objects(&objects, metadata.cluster().id, &objects_health, &stop).await?;
@@ -217,6 +218,8 @@ pub async fn start(house: House) -> Result<Running, StartError> {
 
     observe(&metrics, &health, &agent);
     let inflight = Budget::new(config.inflight_bytes);
+    let held = inflight.clone();
+    metrics.register_inflight(move || held.used_bytes() as u64);
     metrics
         .produce
         .inflight_limit_bytes
@@ -285,14 +288,14 @@ impl Running {
 
 // --- the stores -----------------------------------------------------------------------------------
 
-async fn open_metadata(config: &Config) -> Result<Arc<dyn MetadataStore>, StartError> {
+async fn open_metadata(config: &Config, metrics: &Metrics) -> Result<Arc<dyn MetadataStore>, StartError> {
     let location = match config.metadata.strip_prefix("sqlite:") {
         Some(path) => Location::File(PathBuf::from(path)),
         None => Location::Memory,
     };
     let opened = tokio::task::spawn_blocking(move || SqliteStore::open(SqliteOptions::new(location)));
     match opened.await {
-        Ok(store) => Ok(Arc::new(store?)),
+        Ok(store) => Ok(Arc::new(Metered::new(store?, &metrics.metadata))),
         Err(panicked) => Err(StartError::Store(StoreError::Damaged(panicked.to_string()))),
     }
 }

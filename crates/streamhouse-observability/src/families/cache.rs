@@ -1,7 +1,7 @@
 //! The read cache: look-ups of reads that need stored bytes. Tail reads are no look-ups, and a
 //! look-up that joins another's read in flight is a miss.
 
-use crate::registry::{Counter, Family, Gauge, Registry, closed_label};
+use crate::registry::{Counter, Family, Gauge, Kind, Registry, Sample, closed_label};
 
 closed_label! {
     /// Whether the cache had the bytes.
@@ -11,14 +11,29 @@ closed_label! {
     }
 }
 
-/// The cache's handles.
+/// Bytes held, asked of the cache itself at each scrape; a second call takes the first one's place.
+pub(super) fn register_size(registry: &Registry, bytes: impl Fn() -> u64 + Send + Sync + 'static) {
+    registry.computed(
+        "streamhouse_cache_size_bytes",
+        "Bytes the read cache holds.",
+        Kind::Gauge,
+        &[],
+        move || {
+            vec![Sample {
+                values: Vec::new(),
+                value: bytes() as f64,
+            }]
+        },
+    );
+}
+
+/// The cache's handles. Its size is computed: see [`super::Metrics::register_cache_size`].
 pub struct CacheMetrics {
     pub hits: Counter,
     pub misses: Counter,
-    /// Bytes held, in memory and on disk.
-    pub size_bytes: Gauge,
     /// Bytes the cache may hold.
     pub limit_bytes: Gauge,
+    /// Entries that made room for others; replaced and removed ones do not count.
     pub evictions: Counter,
     bytes: [Counter; 2],
 }
@@ -27,9 +42,10 @@ impl CacheMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let counter = |name, help| registry.family::<(), Counter>(name, help, ()).get(&());
         let gauge = |name, help| registry.family::<(), Gauge>(name, help, ()).get(&());
+        register_size(registry, || 0);
         let bytes: Family<(CacheResult,), Counter> = registry.family(
             "streamhouse_cache_bytes_total",
-            "Bytes asked of the cache: served from it (hit) or read from the object store (miss).",
+            "Bytes asked of the cache: served from it (hit) or loaded (miss).",
             (),
         );
         Self {
@@ -39,9 +55,8 @@ impl CacheMetrics {
             ),
             misses: counter(
                 "streamhouse_cache_misses_total",
-                "Look-ups that went to the object store.",
+                "Look-ups that had to load what they asked for, or joined such a load.",
             ),
-            size_bytes: gauge("streamhouse_cache_size_bytes", "Bytes the read cache holds."),
             limit_bytes: gauge("streamhouse_cache_limit_bytes", "Bytes the read cache may hold."),
             evictions: counter(
                 "streamhouse_cache_evictions_total",

@@ -15,8 +15,6 @@ closed_label! {
         Idle = "idle",
         /// A frame was begun and did not go on, or a response was not read.
         Stalled = "stalled",
-        /// No memory left in the budget for what was sent.
-        Budget = "budget",
     }
 }
 

@@ -4,7 +4,7 @@ use super::buckets;
 use crate::registry::{Counter, Family, Histogram, Registry, closed_label, static_label};
 
 static_label! {
-    /// A method of the metadata store, or `pool_wait`.
+    /// A method of the metadata store, by its name.
     MetadataOperation, "operation"
 }
 
@@ -66,20 +66,8 @@ impl MetadataMetrics {
             MetadataErrorType::Damaged,
         ];
         MetadataOperationMetrics {
-            seconds: self.operation_seconds(name),
-            errors: types.map(|error_type| self.errors(name, error_type)),
+            seconds: self.seconds.get(&(MetadataOperation(name),)),
+            errors: types.map(|error_type| self.errors.get(&(MetadataOperation(name), error_type))),
         }
-    }
-
-    /// A look-up: resolve once and keep the handle.
-    #[must_use]
-    pub fn operation_seconds(&self, operation: &'static str) -> Histogram {
-        self.seconds.get(&(MetadataOperation(operation),))
-    }
-
-    /// A look-up: resolve once and keep the handle.
-    #[must_use]
-    pub fn errors(&self, operation: &'static str, error_type: MetadataErrorType) -> Counter {
-        self.errors.get(&(MetadataOperation(operation), error_type))
     }
 }

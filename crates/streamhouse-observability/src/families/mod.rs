@@ -182,6 +182,20 @@ impl Metrics {
         );
     }
 
+    /// `inflight_bytes`: what producers' requests hold of the budget, those still being read included.
+    pub fn register_inflight(&self, bytes: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.register_gauge_fn(
+            "streamhouse_inflight_bytes",
+            "Bytes of produce requests that are being read or not yet answered.",
+            move || bytes() as f64,
+        );
+    }
+
+    /// `cache_size_bytes`: what the read cache holds; 0 until there is one.
+    pub fn register_cache_size(&self, bytes: impl Fn() -> u64 + Send + Sync + 'static) {
+        cache::register_size(&self.registry, bytes);
+    }
+
     /// A gauge with one label that is computed at each scrape. No samples, no family.
     pub(crate) fn register_labelled_gauge_fn(
         &self,

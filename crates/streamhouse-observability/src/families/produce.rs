@@ -1,6 +1,7 @@
 //! The write path as a whole: what became of batches, where their time went, how full the agent is.
 //!
-//! `flush_oldest_seconds` is computed at the scrape: see [`super::Metrics::register_gauge_fn`].
+//! `flush_oldest_seconds` and `inflight_bytes` are computed at the scrape: see
+//! [`super::Metrics::register_flush_oldest`] and [`super::Metrics::register_inflight`].
 
 use super::buckets;
 use crate::registry::{Counter, Family, Gauge, Histogram, Registry, SecondsCounter, closed_label};
@@ -48,8 +49,6 @@ pub struct ProduceMetrics {
     batches: Vec<Counter>,
     stages: Vec<Histogram>,
     flush_object_bytes: Vec<Histogram>,
-    /// Bytes accepted and not yet answered.
-    pub inflight_bytes: Gauge,
     pub inflight_limit_bytes: Gauge,
     /// Time that requests spent waiting for room in the in-flight budget.
     pub backpressure_seconds_total: SecondsCounter,
@@ -83,10 +82,6 @@ impl ProduceMetrics {
                 .iter()
                 .map(|reason| objects.get(&(*reason,)))
                 .collect(),
-            inflight_bytes: gauge(
-                "streamhouse_inflight_bytes",
-                "Bytes accepted and not yet answered.",
-            ),
             inflight_limit_bytes: gauge("streamhouse_inflight_limit_bytes", "Bytes that may be in flight."),
             backpressure_seconds_total: registry
                 .family::<(), SecondsCounter>(

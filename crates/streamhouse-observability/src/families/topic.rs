@@ -25,9 +25,7 @@ closed_label! {
         UnknownTopic = "unknown_topic",
         Sequence = "sequence",
         Fenced = "fenced",
-        Unauthorized = "unauthorized",
         Transaction = "transaction",
-        Throttled = "throttled",
     }
 }
 
@@ -47,10 +45,9 @@ closed_label! {
     FetchSource, "source" {
         /// The writer's recent batches, never stored and read back.
         Tail = "tail",
-        /// The read cache in memory.
+        /// The read cache.
         Memory = "memory",
-        /// The read cache on disk.
-        Disk = "disk",
+        /// A miss of the read cache: the object store, or the metadata store for an inline object.
         ObjectStore = "object_store",
     }
 }

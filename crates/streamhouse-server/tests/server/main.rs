@@ -7,6 +7,7 @@
 
 mod support;
 
+mod metrics;
 mod ordering;
 mod reading;
 mod versions;

@@ -127,6 +127,7 @@ impl Reader {
         if count == 0 {
             return Vec::new();
         }
+        let began = Instant::now();
         let start = self.rotation.fetch_add(1, Ordering::Relaxed) % count;
         let order: Vec<usize> = (start..count).chain(0..start).collect();
         let plans = match self.plan(request, &order).await {
@@ -135,16 +136,23 @@ impl Reader {
         };
         let mut results: Vec<Option<Result<(FetchSource, Fetched), ReadError>>> = Vec::new();
         results.resize_with(count, || None);
+        let planned = began.elapsed();
         let loads = plans.into_iter().map(|(at, plan)| async move {
-            let result = match plan {
-                Plan::Done(done) => done,
-                Plan::Load { located, budget } => self.load(&request.partitions[at], located, budget).await,
-            };
-            (at, result)
+            match plan {
+                Plan::Done(done) => (at, done, planned),
+                Plan::Load { located, budget } => {
+                    let result = self.load(&request.partitions[at], located, budget).await;
+                    (at, result, began.elapsed())
+                }
+            }
         });
         let mut loads = stream::iter(loads).buffer_unordered(LOADS_AT_ONCE);
-        while let Some((at, result)) = loads.next().await {
+        while let Some((at, result, elapsed)) = loads.next().await {
             results[at] = Some(result.map(|(snapshot, batches, source)| {
+                // Finding nothing is no read; what it costs to wait is not asked here.
+                if !batches.is_empty() {
+                    self.metrics.fetch.seconds(source).observe(elapsed);
+                }
                 let records = Records::frame(&batches, snapshot.leader_epoch);
                 (source, Fetched { snapshot, records })
             }));

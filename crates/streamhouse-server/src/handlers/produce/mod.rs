@@ -19,7 +19,6 @@ use kafka_protocol::messages::produce_response::{
     PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::protocol::StrBytes;
-use streamhouse_observability::Gauge;
 use streamhouse_observability::families::{ApiOutcome, ProducerErrorType, Stage, TopicMetrics};
 use streamhouse_storage::batch::{self, Admission};
 use streamhouse_storage::writer::{Append, AppendError, Appended, PartitionHandles, PendingAppend};
@@ -65,31 +64,11 @@ enum Slot {
     },
 }
 
-/// A frame's share of the in-flight budget, shown in the gauge while it is held.
-struct InFlight {
-    charge: Charge,
-    gauge: Gauge,
-}
-
-impl InFlight {
-    fn new(charge: Charge, gauge: Gauge) -> Self {
-        gauge.add(charge.bytes() as i64);
-        Self { charge, gauge }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.gauge.sub(self.charge.bytes() as i64);
-    }
-}
-
 /// Decodes a request, checks its batches and hands them to the writer. When this returns, their place
 /// in the order is fixed.
 pub async fn admit(context: RequestContext, request: ProduceRequest, charge: Charge) -> Pending {
     let agent = context.agent.clone();
-    let in_flight = InFlight::new(charge, agent.metrics.produce.inflight_bytes.clone());
-    let permit: Arc<dyn std::any::Any + Send + Sync> = Arc::new(in_flight);
+    let permit: Arc<dyn std::any::Any + Send + Sync> = Arc::new(charge);
     let resolved = resolve(&context, &request.topics).await;
     let deadline = context.read_at + patience(request.timeout_ms);
     let mut appends = Vec::new();
