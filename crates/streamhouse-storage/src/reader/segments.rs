@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use foyer::{Cache, CacheBuilder, Source};
+use foyer::{Cache, CacheBuilder, Event, EventListener, Source};
 use object_store::{ObjectStore, ObjectStoreExt};
 use streamhouse_metadata::ids::{ObjectId, TopicPartition};
 use streamhouse_metadata::model::segment::LocatedSegment;
 use streamhouse_metadata::store::MetadataStore;
-use streamhouse_observability::Metrics;
 use streamhouse_observability::families::{CacheResult, FetchSource};
+use streamhouse_observability::{Counter, Metrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{ReadError, ReaderOptions};
 use crate::batch::BatchHeader;
@@ -71,6 +71,20 @@ pub(super) struct Segments {
     metrics: Arc<Metrics>,
 }
 
+/// Counts what made room; what was replaced or removed did not.
+struct Evictions(Counter);
+
+impl EventListener for Evictions {
+    type Key = Key;
+    type Value = Arc<Loaded>;
+
+    fn on_leave(&self, reason: Event, _: &Key, _: &Arc<Loaded>) {
+        if reason == Event::Evict {
+            self.0.inc();
+        }
+    }
+}
+
 struct Loader {
     metadata: Arc<dyn MetadataStore>,
     objects: Arc<dyn ObjectStore>,
@@ -89,9 +103,13 @@ impl Segments {
         let cache = CacheBuilder::new(options.cache_bytes as usize)
             .with_shards(options.cache_bytes.div_ceil(SHARD_BYTES).clamp(1, 16) as usize)
             .with_weighter(|_: &Key, loaded: &Arc<Loaded>| loaded.weight_bytes as usize)
+            .with_event_listener(Arc::new(Evictions(metrics.cache.evictions.clone())))
             .build();
+        let held = cache.clone();
+        metrics.register_cache_size(move || held.usage() as u64);
         metrics.cache.limit_bytes.set(options.cache_bytes as i64);
-        let budget_bytes = (options.cache_bytes + options.fetch_bytes).clamp(2, Semaphore::MAX_PERMITS as u64);
+        let budget_bytes =
+            (options.cache_bytes + options.fetch_bytes).clamp(2, Semaphore::MAX_PERMITS as u64);
         let memory = Arc::new(Semaphore::new(budget_bytes as usize));
         let charge_max = options.fetch_bytes.clamp(1, budget_bytes / 2);
         let loader = Arc::new(Loader {
@@ -112,7 +130,6 @@ impl Segments {
         &self,
         located: &LocatedSegment,
     ) -> Result<(Arc<Loaded>, FetchSource), LoadError> {
-        let began = Instant::now();
         let key = (located.object.id, located.segment.position);
         let (loader, wanted) = (self.loader.clone(), *located);
         let fetched =
@@ -147,8 +164,6 @@ impl Segments {
             .cache
             .bytes_total(result)
             .add(loaded.bytes.len() as u64);
-        self.metrics.cache.size_bytes.set(self.cache.usage() as i64);
-        self.metrics.fetch.seconds(source).observe(began.elapsed());
         Ok((loaded, source))
     }
 

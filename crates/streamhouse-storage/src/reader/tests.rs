@@ -449,3 +449,36 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn what_makes_room_in_the_cache_is_counted_and_its_size_stays_true() {
+    let house = house(NO_TAIL, 0).await;
+    // The cache holds 1 MiB: two of these, not three.
+    let label = "x".repeat(400 << 10);
+    for at in 0..3 {
+        house.append(at, &[TestBatch::of(1, &label)]).await;
+    }
+    let mut segment_bytes = 0;
+    for at in 0..3 {
+        segment_bytes = house.fetch(at, 0, 1 << 20).await.unwrap().records.length_bytes;
+    }
+    let text = house.metrics.render();
+    let gauge = |name: &str| -> usize {
+        let prefix = format!("streamhouse_{name} ");
+        let mut lines = text.lines();
+        lines
+            .find_map(|line| line.strip_prefix(&prefix))
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    // Entries may be charged in whole kilobytes.
+    let two = 2 * segment_bytes;
+    assert!(
+        (two..two + 2_048).contains(&gauge("cache_size_bytes")),
+        "{two}\n{text}"
+    );
+    assert_eq!(gauge("cache_limit_bytes"), 1 << 20);
+    assert_eq!(house.metrics.cache.evictions.value(), 1);
+    assert_eq!(house.metrics.cache.misses.value(), 3);
+}
