@@ -491,6 +491,7 @@ struct Snapshot {
 #[async_trait]
 impl ClusterSource for Snapshot {
     async fn cluster_view(&self) -> Option<ClusterView> {
+        let seen = self.metrics.topic_names();
         let topics = match self.metadata.topics().await {
             Ok(topics) => topics,
             Err(error) => {
@@ -499,7 +500,8 @@ impl ClusterSource for Snapshot {
             }
         };
         let names: std::collections::HashSet<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
-        self.metrics.retain_topics(&|topic| names.contains(topic));
+        self.metrics
+            .retain_topics(&|topic| names.contains(topic) || !seen.contains(topic));
         let topics = topics
             .iter()
             .map(|topic| (topic.name.clone(), topic.partitions.unsigned_abs()));

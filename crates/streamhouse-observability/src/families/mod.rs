@@ -23,6 +23,7 @@ mod tasks;
 mod tests;
 mod topic;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -148,6 +149,13 @@ impl Metrics {
     /// Removes all series of a topic that was deleted here.
     pub fn forget_topic(&self, name: &str) {
         self.retain_topics(&|topic| topic != name);
+    }
+
+    /// Topics that have series. Asked before the store is asked which topics exist, it tells those that
+    /// [`Self::retain_topics`] may judge by the answer from those that were created meanwhile.
+    #[must_use]
+    pub fn topic_names(&self) -> HashSet<String> {
+        self.topics.names()
     }
 
     /// Removes all series of topics that exist no more, wherever they were deleted.

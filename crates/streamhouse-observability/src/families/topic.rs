@@ -5,7 +5,7 @@
 //! was forgotten is counted in cells nobody sees until its handle is resolved again, so a late
 //! request cannot bring a deleted topic's series back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -174,6 +174,14 @@ impl TopicFamilies {
 
     pub(super) fn unknown(&self) -> Arc<TopicMetrics> {
         self.unknown.clone()
+    }
+
+    pub(super) fn names(&self) -> HashSet<String> {
+        self.known
+            .read()
+            .keys()
+            .map(|topic| topic.name().to_owned())
+            .collect()
     }
 
     /// Forgets the handles; the series are the registry's to remove.

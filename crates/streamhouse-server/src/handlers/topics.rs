@@ -183,10 +183,12 @@ impl Topics {
     /// topic.
     pub fn remember(&self, topic: Topic, seen_at: Instant) -> Arc<KnownTopic> {
         let mut memory = self.memory.write();
+        // Handles of series that were removed count where nobody looks: all of them are resolved again.
         let before = memory.by_id.get(&topic.id).cloned();
+        let before = before.filter(|known| known.metrics.is_alive());
         let metrics = match &before {
-            Some(known) if known.metrics.is_alive() => known.metrics.clone(),
-            _ => self.metrics.topic(&topic.name),
+            Some(known) => known.metrics.clone(),
+            None => self.metrics.topic(&topic.name),
         };
         let partitions = (0..usize::try_from(topic.partitions).unwrap_or(0))
             .map(|index| match &before {

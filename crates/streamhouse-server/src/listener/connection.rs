@@ -218,17 +218,21 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             version,
             why: error.to_string(),
         };
-        let metrics = &self.shared.agent.metrics.produce;
-        if !frame.waited.is_zero() {
-            metrics.backpressure_seconds_total.add(frame.waited);
-        }
-        metrics.stage(Stage::Queue).observe(frame.waited);
+        let mut waited = frame.waited;
         let mut charge = frame.charge;
         let cost = produce::decoded_cost(body, version).map_err(wrong)?;
         // A few partitions are covered by the frame itself.
         if cost > frame.bytes.len() {
-            self.shared.limits.inflight.charge(&mut charge, cost).await;
+            let began = Instant::now();
+            if self.shared.limits.inflight.charge(&mut charge, cost).await {
+                waited += began.elapsed();
+            }
         }
+        let metrics = &self.shared.agent.metrics.produce;
+        if !waited.is_zero() {
+            metrics.backpressure_seconds_total.add(waited);
+        }
+        metrics.stage(Stage::Queue).observe(waited);
         let request = produce::decode(body, version).map_err(wrong)?;
         let pending = produce::admit(context, request, charge).await;
         let answer = Answer::Produce(Box::new(pending), frame.read_at);

@@ -185,7 +185,7 @@ async fn a_scrape_shows_the_right_figures_after_known_work() {
     )
     .await;
     assert!(server.metric("streamhouse_uptime_seconds") > 0.0);
-    // Entries may be charged in whole kilobytes.
+    // An entry is charged what it takes beside its bytes, too.
     let held = server.metric("streamhouse_cache_size_bytes");
     assert!((first..first + 1_024.0).contains(&held), "{held} for {first}");
 }

@@ -472,7 +472,7 @@ async fn what_makes_room_in_the_cache_is_counted_and_its_size_stays_true() {
             .parse()
             .unwrap()
     };
-    // Entries may be charged in whole kilobytes.
+    // An entry is charged what it takes beside its bytes, too.
     let two = 2 * segment_bytes;
     assert!(
         (two..two + 2_048).contains(&gauge("cache_size_bytes")),
