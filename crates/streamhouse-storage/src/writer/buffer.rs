@@ -28,7 +28,8 @@ impl Buffer {
         }
     }
 
-    /// True when the pipeline has to look: something came into an empty buffer, or a mark was passed.
+    /// True when the pipeline has to look: something came into an empty buffer, a mark was passed, or a
+    /// deadline is earlier than those it knows of.
     pub(super) fn push(&mut self, batches: Vec<Pending>) -> bool {
         if self.closed {
             for reply in batches.into_iter().filter_map(|pending| pending.reply) {
@@ -42,10 +43,11 @@ impl Buffer {
             .map(|pending| pending.batch.bytes.len() as u64)
             .sum::<u64>();
         let earliest = batches.iter().map(|pending| pending.deadline).min();
+        let sooner = matches!((earliest, self.earliest), (Some(new), Some(known)) if new < known);
         self.earliest = self.earliest.into_iter().chain(earliest).min();
         self.batches.extend(batches);
         let passed = |mark: &u64| before < *mark && *mark <= self.bytes;
-        (before == 0 && self.bytes > 0) || self.marks.iter().any(passed)
+        (before == 0 && self.bytes > 0) || sooner || self.marks.iter().any(passed)
     }
 
     /// The oldest batches of together at least `bytes`, or all there are.

@@ -15,6 +15,7 @@ mod sealed;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,8 +56,8 @@ pub struct WriterHooks {
     pub abandoned: Box<dyn Fn(ObjectName) + Send + Sync>,
     /// Something was committed: upkeep may have work.
     pub committed: Box<dyn Fn() + Send + Sync>,
-    /// The metadata store is damaged: the process must stop.
-    pub fatal: Box<dyn Fn(&StoreError) + Send + Sync>,
+    /// The metadata store is damaged, or the writer itself broke: the process must stop.
+    pub fatal: Box<dyn Fn(&dyn Display) + Send + Sync>,
 }
 
 /// What the writer stands on.

@@ -6,6 +6,7 @@
 //! has left the queue before its batches are refused.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -303,13 +304,7 @@ impl Pipeline {
             }
             Err(CommitError::Store(error @ StoreError::Damaged(_))) => {
                 tracing::error!(%error, "the metadata store cannot be trusted");
-                (self.parts.hooks.fatal)(&error);
-                // No batch is answered: whether it was stored is not known.
-                self.queue.clear();
-                let mut buffer = self.shared.buffer.lock();
-                buffer.close();
-                buffer.take(u64::MAX);
-                self.committing = None;
+                self.give_up(&error);
             }
             Err(CommitError::Store(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_)))) => {
                 tracing::warn!(%error, operation = "commit", "commit will be repeated");
@@ -319,6 +314,17 @@ impl Pipeline {
                 }
             }
         }
+    }
+
+    /// Ends the writer and asks the process to stop. What is held is not acknowledged: whether it was
+    /// stored is not known.
+    fn give_up(&mut self, why: &dyn Display) {
+        (self.parts.hooks.fatal)(why);
+        self.committing = None;
+        self.queue.clear();
+        let mut buffer = self.shared.buffer.lock();
+        buffer.close();
+        buffer.take(u64::MAX);
     }
 
     fn committed(&mut self, answer: &CommitAnswer) {
@@ -504,12 +510,26 @@ impl Pipeline {
                     });
                     return;
                 }
+                Err(error @ StoreError::Damaged(_)) => {
+                    tracing::error!(%error, "the metadata store cannot be trusted");
+                    self.give_up(&error);
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(%error, operation = "register", "registration will be repeated");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(REPEAT_AFTER_MAX);
                 }
             }
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    /// Behind a door that stays open after a panic nobody works: clients would wait for ever.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.give_up(&"the writer panicked");
         }
     }
 }

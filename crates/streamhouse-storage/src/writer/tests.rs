@@ -1,6 +1,7 @@
 //! The pipeline on the real embedded metadata store, with an object store whose calls can be held,
 //! refused and lost.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +48,14 @@ fn options(inline_bytes_max: u64) -> WriterOptions {
 }
 
 async fn house(options: WriterOptions) -> House {
+    house_with(options, Box::new(|| {}), Box::new(|why| panic!("{why}"))).await
+}
+
+async fn house_with(
+    options: WriterOptions,
+    committed: Box<dyn Fn() + Send + Sync>,
+    fatal: Box<dyn Fn(&dyn Display) + Send + Sync>,
+) -> House {
     let store = SqliteStore::open(SqliteOptions::new(Location::Memory)).unwrap();
     let metadata = Arc::new(FlakyStore::new(Arc::new(store)));
     let objects = Faulty::new(Arc::new(InMemory::new()));
@@ -72,8 +81,8 @@ async fn house(options: WriterOptions) -> House {
         metrics: metrics.clone(),
         hooks: WriterHooks {
             abandoned: Box::new(move |name| kept.lock().push(name)),
-            committed: Box::new(|| {}),
-            fatal: Box::new(|error| panic!("{error}")),
+            committed,
+            fatal,
         },
     };
     let writer = Writer::start(options, parts, registered.incarnation)
@@ -247,6 +256,42 @@ async fn trace_08_a_batch_is_withdrawn_at_its_deadline_and_never_committed() {
     house.objects.open_gate(Call::Put);
     assert_eq!(base_offset(&house.append(0, &TestBatch::of(1, "next")).await), 0);
     assert!(!String::from_utf8_lossy(&house.read(0, 0).await).contains("late"));
+}
+
+#[tokio::test]
+async fn a_deadline_is_kept_by_batches_that_come_behind_more_patient_ones() {
+    let house = house(options(0)).await;
+    house.objects.close_gate(Call::Put);
+    let mut held = Vec::new();
+    for slot in 1..=2 {
+        held.push(house.append(0, &TestBatch::of(1, "held")));
+        house.objects.wait_until_held(Call::Put, slot).await;
+    }
+    held.push(house.append(0, &TestBatch::of(1, "patient")));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let hasty = Append {
+        deadline: Instant::now() + Duration::from_millis(50),
+        ..house.entry(0, &TestBatch::of(1, "hasty"))
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(5), house.writer.append(vec![hasty])).await;
+    assert_eq!(answer.unwrap(), [Err(AppendError::TimedOut)]);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_writer_stops_the_process_and_leaves_nobody_waiting() {
+    let told = Arc::new(Mutex::new(None));
+    let kept = told.clone();
+    let house = house_with(
+        options(INLINE),
+        Box::new(|| panic!("on purpose")),
+        Box::new(move |why| *kept.lock() = Some(why.to_string())),
+    )
+    .await;
+    assert_eq!(base_offset(&house.append(0, &TestBatch::of(1, "a")).await), 0);
+    let next = house.append(0, &TestBatch::of(1, "b"));
+    let answer = tokio::time::timeout(Duration::from_secs(5), next).await;
+    assert_eq!(answer.unwrap(), [Err(AppendError::Stopping)]);
+    assert_eq!(told.lock().as_deref(), Some("the writer panicked"));
 }
 
 #[tokio::test]
