@@ -11,6 +11,7 @@
 mod directories;
 mod error;
 mod read;
+mod reuse;
 mod staging;
 mod walk;
 mod write;
@@ -35,6 +36,7 @@ use tokio::sync::Semaphore;
 pub use error::{LocalError, LocalOpenError};
 
 use directories::Directories;
+use reuse::ReadMemory;
 use staging::StagingPool;
 
 /// The file in the root directory that carries the lock. It is no key.
@@ -95,6 +97,7 @@ struct Room {
     options: LocalOptions,
     directories: Directories,
     staging: StagingPool,
+    reading: ReadMemory,
     /// Held while a name is created, replaced or taken back, so that a PUT given up by its caller can
     /// neither replace nor remove the file of the PUT that followed it.
     names: Mutex<()>,
@@ -137,6 +140,7 @@ impl LocalStore {
             root,
             options,
             staging: StagingPool::default(),
+            reading: ReadMemory::default(),
             names: Mutex::new(()),
             failed: AtomicBool::new(false),
             _lock: lock,

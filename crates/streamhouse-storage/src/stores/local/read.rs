@@ -15,6 +15,7 @@ use object_store::path::Path;
 use object_store::{Attributes, GetOptions, GetResult, GetResultPayload, ObjectMeta, Result};
 
 use super::error::{LocalError, RangeError};
+use super::reuse::ReadMemory;
 use super::{LocalStore, Room, STORE};
 
 /// Bytes read in one call of a blocking thread: any segment in one piece, so that nothing has to be
@@ -44,7 +45,7 @@ impl Room {
 
 impl OpenObject {
     /// The bytes of a range that lies within the object.
-    pub(super) fn read(&self, range: Range<u64>) -> Result<Bytes, LocalError> {
+    pub(super) fn read(&self, range: Range<u64>, memory: &ReadMemory) -> Result<Bytes, LocalError> {
         let length_bytes = self.meta.size;
         if range.start > range.end || range.end > length_bytes {
             return Err(LocalError::Range(RangeError {
@@ -56,7 +57,7 @@ impl OpenObject {
         let failed = |source| LocalError::io(&self.path, source);
         let wanted = range.end - range.start;
         // Reading to the end of a limited reader fills memory that was never zeroed.
-        let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(usize::MAX));
+        let mut bytes = memory.take(usize::try_from(wanted).unwrap_or(usize::MAX));
         let mut file = &self.file;
         file.seek(SeekFrom::Start(range.start)).map_err(failed)?;
         file.take(wanted).read_to_end(&mut bytes).map_err(failed)?;
@@ -68,7 +69,7 @@ impl OpenObject {
                 actual: bytes.len() as u64,
             });
         }
-        Ok(Bytes::from(bytes))
+        Ok(memory.lend(bytes))
     }
 
     /// Answers a GET; the bytes are read chunk by chunk as they are asked for.
@@ -94,7 +95,9 @@ impl OpenObject {
                             return Ok(None);
                         }
                         let next = end.min(position + CHUNK_BYTES);
-                        let bytes = store.blocking(move |_| object.read(position..next)).await?;
+                        let bytes = store
+                            .blocking(move |room| object.read(position..next, &room.reading))
+                            .await?;
                         Ok(Some((bytes, next)))
                     }
                 };
