@@ -17,7 +17,7 @@ use streamhouse_observability::families::{ApiMetrics, ApiOutcome, RejectReason, 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::frames::{Frame, FrameError, FrameReader, Limits};
@@ -29,6 +29,9 @@ use crate::handlers::{self, HandleError, api_versions, produce};
 /// Produce requests of one connection that may wait for their commit. Clients send at most five; a
 /// hundred bounds a hostile one.
 const ANSWERS_MAX: usize = 100;
+/// How long a client may go on taking an answer when the process stops: one that has stopped reading
+/// must not use up the time that what was accepted may need.
+const LAST_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Buffers given to the kernel at once.
 const SLICES_MAX: usize = 64;
 
@@ -293,7 +296,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             };
             if let Some(ready) = ready {
                 let patience = self.shared.limits.idle_timeout;
-                match write_parts(&mut self.io, ready.response.parts, patience).await {
+                let stopping = &self.shared.agent.stopping;
+                let too_late = async {
+                    stopping.cancelled().await;
+                    sleep(LAST_ANSWER_MAX).await;
+                };
+                let written = tokio::select! {
+                    biased;
+                    written = write_parts(&mut self.io, ready.response.parts, patience) => written,
+                    () = too_late => Err(std::io::ErrorKind::TimedOut.into()),
+                };
+                match written {
                     Ok(()) => {}
                     Err(error) => {
                         if error.kind() == std::io::ErrorKind::TimedOut {
