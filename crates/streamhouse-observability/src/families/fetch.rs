@@ -15,7 +15,7 @@ impl FetchMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let seconds: Family<(FetchSource,), Histogram> = registry.family(
             "streamhouse_fetch_seconds",
-            "Time to read what a fetch returns, without its long-poll wait.",
+            "Reads of one partition's records for a fetch, look-up included, long-poll wait not.",
             &buckets::FINE,
         );
         Self {

@@ -229,6 +229,10 @@ impl Topics {
 
 #[cfg(test)]
 mod tests {
+    use streamhouse_metadata::model::topic::{NewTopic, TopicLimits};
+    use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
+    use streamhouse_observability::MetricsOptions;
+
     use super::*;
 
     #[test]
@@ -243,5 +247,42 @@ mod tests {
             assert_eq!(limits.of(&config), expected);
         }
         assert_eq!(limits.of(&TopicConfig::default()), 1000);
+    }
+
+    #[tokio::test]
+    async fn a_topic_whose_series_were_removed_counts_again_where_it_is_seen() {
+        let metadata = Arc::new(SqliteStore::open(SqliteOptions::new(Location::Memory)).unwrap());
+        let metrics = Metrics::new(MetricsOptions::default());
+        let limits = MessageLimits {
+            default: 1000,
+            ceiling: 8000,
+        };
+        let topics = Topics::new(metadata.clone(), metrics.clone(), limits);
+        let topic = NewTopic {
+            name: "orders".to_owned(),
+            partitions: 1,
+            config: TopicConfig::default(),
+        };
+        let topic_limits = TopicLimits {
+            topics_max: 1,
+            partitions_max: 1,
+        };
+        metadata.create_topic(topic, topic_limits).await.unwrap();
+        let name = [TopicKey::Name("orders".to_owned())];
+        let read = async || topics.read(&name).await.unwrap().remove(0).unwrap();
+        let count = |known: &KnownTopic| {
+            known.metrics.records.inc();
+            known.write_metrics(&metrics, 0).segment_writes.inc();
+        };
+        count(&*read().await);
+        metrics.retain_topics(&|_| false);
+        count(&*read().await);
+        let text = metrics.render();
+        for series in [
+            "producer_records_total{topic=\"orders\"} 1\n",
+            "segment_writes_total{topic=\"orders\",partition=\"0\"} 1\n",
+        ] {
+            assert!(text.contains(series), "{series}{text}");
+        }
     }
 }

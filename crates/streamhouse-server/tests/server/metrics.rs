@@ -215,4 +215,17 @@ async fn every_family_of_a_scrape_is_described_and_every_described_one_is_there(
     }
     let described: BTreeSet<&str> = described.iter().map(String::as_str).collect();
     assert_eq!(shown, described);
+
+    // What `promtool check metrics` says of the names: two gauges whose names were given.
+    let misnamed: Vec<&str> = shown
+        .into_iter()
+        .filter(|family| family.contains("_total ") != family.ends_with(" counter"))
+        .collect();
+    assert_eq!(
+        misnamed,
+        [
+            "streamhouse_partitions_total gauge",
+            "streamhouse_topics_total gauge"
+        ]
+    );
 }
