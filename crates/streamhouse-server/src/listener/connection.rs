@@ -237,7 +237,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         }
         metrics.stage(Stage::Queue).observe(waited);
         let request = produce::decode(body, version).map_err(wrong)?;
-        let pending = produce::admit(context, request, charge).await;
+        let pending = produce::admit(context, request, charge, frame.bytes.len()).await;
         let answer = Answer::Produce(Box::new(pending), frame.read_at);
         self.answers.send(answer).await.map_err(|_| End::Unwritable)?;
         self.sent += 1;

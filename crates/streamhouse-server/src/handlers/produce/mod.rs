@@ -39,6 +39,9 @@ use crate::listener::budget::Charge;
 const TIME_MAX: Duration = Duration::from_secs(30);
 const WAY_BACK: Duration = Duration::from_secs(1);
 
+/// A frame may be this many times larger than its batches that are accepted; otherwise these are copied.
+const PINNED_FACTOR_MAX: usize = 4;
+
 /// A request whose batches are in the writer, or refused.
 pub struct Pending {
     context: RequestContext,
@@ -66,7 +69,12 @@ enum Slot {
 
 /// Decodes a request, checks its batches and hands them to the writer. When this returns, their place
 /// in the order is fixed.
-pub async fn admit(context: RequestContext, request: ProduceRequest, charge: Charge) -> Pending {
+pub async fn admit(
+    context: RequestContext,
+    request: ProduceRequest,
+    charge: Charge,
+    frame_bytes: usize,
+) -> Pending {
     let agent = context.agent.clone();
     let permit: Arc<dyn std::any::Any + Send + Sync> = Arc::new(charge);
     let resolved = resolve(&context, &request.topics).await;
@@ -106,6 +114,13 @@ pub async fn admit(context: RequestContext, request: ProduceRequest, charge: Cha
             metrics: known.ok().map(|known| known.metrics.clone()),
             partitions,
         });
+    }
+    // What is kept of a batch keeps its whole frame in memory: not for a small part of it.
+    let taken: usize = appends.iter().map(|append| append.batch.bytes.len()).sum();
+    if taken * PINNED_FACTOR_MAX < frame_bytes {
+        for append in &mut appends {
+            append.batch.bytes = Bytes::copy_from_slice(&append.batch.bytes);
+        }
     }
     let append = agent.writer.append(appends);
     Pending {
