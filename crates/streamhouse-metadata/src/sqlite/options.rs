@@ -20,7 +20,8 @@ pub enum Location {
 #[derive(Clone)]
 pub struct SqliteOptions {
     pub location: Location,
-    /// How long a sequence gap is answered with a retriable refusal (TRACES 7).
+    /// How long a sequence gap is answered with a retriable refusal (TRACES 7): longer than a batch may
+    /// live (29 s and 5 s of grace) and an agent's lease, shorter than a client's patience (120 s).
     pub gap_timeout: Duration,
     /// Bytes that may lie inline in all (TRACES 31).
     pub inline_total_max: u64,
@@ -42,7 +43,7 @@ impl SqliteOptions {
     pub fn new(location: Location) -> Self {
         Self {
             location,
-            gap_timeout: Duration::from_secs(120),
+            gap_timeout: Duration::from_secs(60),
             inline_total_max: 256 << 20,
             unmerged_rows_max: 65_536,
             unmerged_commits_max: 4_096,

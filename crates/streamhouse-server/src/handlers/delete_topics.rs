@@ -65,6 +65,7 @@ async fn delete(context: &RequestContext, name: Option<TopicName>, id: Uuid) -> 
     match agent.metadata.delete_topic(topic.id).await {
         Ok(()) => {
             agent.topics.forget(&TopicKey::Id(topic.id.0));
+            agent.reader.forget(topic.id);
             agent.metrics.forget_topic(&topic.name);
             agent.upkeep.topic_deleted();
             tracing::info!(topic = %topic.name, "topic deleted");

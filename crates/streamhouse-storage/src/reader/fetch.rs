@@ -187,6 +187,8 @@ impl Reader {
         }
         .into_iter();
         let mut remaining = request.max_bytes;
+        // Segments are loaded whole: what one fetch holds of them must leave room for others.
+        let mut loading = self.options.fetch_bytes / 2;
         let mut first = true;
         let mut plans = Vec::with_capacity(order.len());
         for (at, tail) in tails {
@@ -207,8 +209,11 @@ impl Reader {
                             .iter()
                             .map(|s| s.segment.length_bytes as usize)
                             .sum();
+                        let load_bytes = load_bytes(&located, budget);
+                        let budget = if load_bytes <= loading { budget } else { 0 };
                         let plan = self.plan_load(wanted, located, budget, first);
                         if let Plan::Load { .. } = plan {
+                            loading = loading.saturating_sub(load_bytes);
                             remaining = remaining.saturating_sub(available.min(budget).max(1));
                             first = false;
                         }
@@ -305,6 +310,18 @@ impl Reader {
         }
         Ok((batches, from))
     }
+}
+
+/// What has to be loaded to read `budget` bytes, the first segment in any case.
+fn load_bytes(located: &Located, budget: usize) -> u64 {
+    let mut bytes = 0;
+    for segment in &located.segments {
+        if bytes > 0 && bytes >= budget as u64 {
+            break;
+        }
+        bytes += u64::from(segment.segment.length_bytes);
+    }
+    bytes
 }
 
 /// Cuts the batches to `budget` bytes; the first one stays where `at_least_one` asks for it.

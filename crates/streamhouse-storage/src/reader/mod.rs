@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use object_store::ObjectStore;
-use streamhouse_metadata::ids::TopicPartition;
+use streamhouse_metadata::ids::{TopicId, TopicPartition};
 use streamhouse_metadata::model::partition::PartitionSnapshot;
 use streamhouse_metadata::store::{LookupError, MetadataStore, StoreError};
 use streamhouse_observability::Metrics;
@@ -100,5 +100,10 @@ impl Reader {
             options,
             rotation: AtomicUsize::new(0),
         }
+    }
+
+    /// Drops what is held of a deleted topic and wakes the fetches that wait for it.
+    pub fn forget(&self, topic: TopicId) {
+        self.tail.forget(topic);
     }
 }

@@ -482,3 +482,39 @@ async fn what_makes_room_in_the_cache_is_counted_and_its_size_stays_true() {
     assert_eq!(house.metrics.cache.evictions.value(), 1);
     assert_eq!(house.metrics.cache.misses.value(), 3);
 }
+
+#[tokio::test]
+async fn a_fetch_that_waits_for_a_deleted_topic_is_told_at_once() {
+    let house = house(1 << 20, 16 << 10).await;
+    let mut request = house.request(&[(0, 0)], 1 << 20);
+    request.max_wait = Duration::from_secs(600);
+    let reader = house.reader.clone();
+    let waiting = tokio::spawn(async move { reader.fetch(&request).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    house.metadata.delete_topic(house.topic).await.unwrap();
+    house.reader.forget(house.topic);
+    let results = waiting.await.unwrap();
+    assert!(matches!(results[0], Err(ReadError::UnknownPartition)));
+}
+
+#[tokio::test]
+async fn one_fetch_over_many_large_segments_leaves_room_for_others_and_reads_all_in_turns() {
+    let house = house(NO_TAIL, 0).await;
+    let large = TestBatch {
+        values: vec![vec![b'x'; 200_000].into()],
+        ..TestBatch::default()
+    };
+    for partition in 0..10 {
+        house.append(partition, std::slice::from_ref(&large)).await;
+    }
+    // The cache and what responses may hold are 1 MiB each.
+    let all: Vec<_> = (0..10).map(|partition| (partition, 0)).collect();
+    let mut served = [false; 10];
+    for _ in 0..10 {
+        let results = house.reader.fetch(&house.request(&all, 10 << 20)).await;
+        for (served, result) in served.iter_mut().zip(results) {
+            *served |= !result.unwrap().records.is_empty();
+        }
+    }
+    assert_eq!(served, [true; 10]);
+}

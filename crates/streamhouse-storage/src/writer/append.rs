@@ -30,7 +30,8 @@ pub struct Append {
     /// Not committed by then, it is withdrawn and answered with [`AppendError::TimedOut`].
     pub deadline: Instant,
     pub handles: PartitionHandles,
-    /// Held until the batch is answered: the in-flight budget of its bytes.
+    /// Held as long as the batch's bytes are: its share of the in-flight budget. That may be beyond its
+    /// answer, where it was withdrawn from an object that still waits for its commit.
     pub permit: Option<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -90,7 +91,6 @@ struct Request {
 pub(super) struct Reply {
     request: Arc<Request>,
     position: usize,
-    _permit: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Reply {
@@ -115,6 +115,7 @@ pub(super) struct Pending {
     pub(super) accepted_at: Instant,
     /// `None` once answered.
     pub(super) reply: Option<Reply>,
+    _permit: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 pub(super) fn pending(batches: Vec<Append>) -> (Vec<Pending>, PendingAppend) {
@@ -138,8 +139,8 @@ pub(super) fn pending(batches: Vec<Append>) -> (Vec<Pending>, PendingAppend) {
             reply: Some(Reply {
                 request: request.clone(),
                 position,
-                _permit: append.permit,
             }),
+            _permit: append.permit,
         })
         .collect();
     if count == 0

@@ -50,6 +50,9 @@ pub struct WriterOptions {
     pub advertised: String,
 }
 
+/// Told why the process must stop.
+pub type FatalHook = Box<dyn Fn(&dyn Display) + Send + Sync>;
+
 /// What the writer tells the house.
 pub struct WriterHooks {
     /// An upload was given up; its key is to be deleted after the PUT deadline, then decided.
@@ -57,7 +60,7 @@ pub struct WriterHooks {
     /// Something was committed: upkeep may have work.
     pub committed: Box<dyn Fn() + Send + Sync>,
     /// The metadata store is damaged, or the writer itself broke: the process must stop.
-    pub fatal: Box<dyn Fn(&dyn Display) + Send + Sync>,
+    pub fatal: FatalHook,
 }
 
 /// What the writer stands on.

@@ -1,7 +1,6 @@
 //! The pipeline on the real embedded metadata store, with an object store whose calls can be held,
 //! refused and lost.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +17,8 @@ use streamhouse_observability::families::{BatchCount, MetricsOptions};
 use tokio::time::Instant;
 
 use super::{
-    Append, AppendError, Appended, PartitionHandles, PendingAppend, Writer, WriterHooks, WriterOptions,
-    WriterParts,
+    Append, AppendError, Appended, FatalHook, PartitionHandles, PendingAppend, Writer, WriterHooks,
+    WriterOptions, WriterParts,
 };
 use crate::batch::testing::TestBatch;
 use crate::reader::{FetchPartition, FetchRequest, Reader, ReaderOptions, Tail};
@@ -54,7 +53,7 @@ async fn house(options: WriterOptions) -> House {
 async fn house_with(
     options: WriterOptions,
     committed: Box<dyn Fn() + Send + Sync>,
-    fatal: Box<dyn Fn(&dyn Display) + Send + Sync>,
+    fatal: FatalHook,
 ) -> House {
     let store = SqliteStore::open(SqliteOptions::new(Location::Memory)).unwrap();
     let metadata = Arc::new(FlakyStore::new(Arc::new(store)));
@@ -443,4 +442,32 @@ async fn one_commit_costs_one_request_whatever_the_number_of_partitions() {
         );
         assert_eq!(house.objects.count(Call::Put), 1);
     }
+}
+
+#[tokio::test]
+async fn withdrawn_bytes_are_charged_as_long_as_they_are_held() {
+    let house = house(options(0)).await;
+    house.metadata.set_down(true);
+    let permit: Arc<dyn std::any::Any + Send + Sync> = Arc::new(());
+    let mut entry = house.entry(0, &TestBatch::of(1, "expired"));
+    entry.deadline = Instant::now() + Duration::from_millis(100);
+    entry.permit = Some(permit.clone());
+    assert_eq!(
+        house.writer.append(vec![entry]).await,
+        [Err(AppendError::TimedOut)]
+    );
+    assert_eq!(
+        Arc::strong_count(&permit),
+        2,
+        "the object still waits for its commit"
+    );
+    house.metadata.set_down(false);
+    house
+        .append(0, &TestBatch::of(1, "next"))
+        .await
+        .pop()
+        .unwrap()
+        .unwrap();
+    house.writer.close().await;
+    assert_eq!(Arc::strong_count(&permit), 1);
 }
