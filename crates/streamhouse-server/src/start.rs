@@ -44,9 +44,12 @@ use crate::handlers::topics::{MessageLimits, Topics};
 use crate::listener;
 use crate::listener::budget::Budget;
 use crate::listener::frames::Limits;
+use crate::listener::responses::ResponseMemory;
 
 /// Memory for requests that are no Produce, decoded.
 const PLAIN_BYTES: u64 = 32 << 20;
+/// Fetch responses of full size that clients may leave untaken before others get less.
+const RESPONSES_OF_FULL_SIZE: u64 = 2;
 /// How long to wait before a store that is down is tried again.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -210,6 +213,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         metadata: metadata.clone(),
         writer: writer.clone(),
         reader,
+        responses: ResponseMemory::new(RESPONSES_OF_FULL_SIZE * u64::from(config.fetch_bytes_max)),
         upkeep: nudge,
         metrics: metrics.clone(),
         instance: registered.incarnation.to_string().chars().take(8).collect(),
@@ -270,7 +274,8 @@ impl Running {
         let in_order = async {
             let _ = self.listener.await;
             self.connections.close();
-            self.connections.wait().await;
+            // A client that hangs may lose its answer, but what was accepted is stored all the same.
+            let _ = tokio::time::timeout(limit / 2, self.connections.wait()).await;
             self.agent.writer.close().await;
             let _ = self.upkeep.await;
             if let Err(error) = self.agent.metadata.close().await {

@@ -100,7 +100,8 @@ settings! {
     connections_max: u32,
     /// A connection that asks nothing for this long is closed [default: 10m]
     idle_timeout: Span,
-    /// A request that arrives half and then stalls for this long is given up [default: 30s]
+    /// A connection is closed whose request arrives half, or whose answer is taken half, and then
+    /// stalls for this long [default: 30s]
     stall_timeout: Span,
     /// How long a stopping process may take to store what it accepted [default: 30s]
     stop_timeout: Span,

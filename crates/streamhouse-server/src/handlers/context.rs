@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::topics::Topics;
 use crate::config::Advertised;
 use crate::listener::guard::RequestHead;
+use crate::listener::responses::ResponseMemory;
 
 /// How this agent is known to clients.
 #[derive(Clone, Debug)]
@@ -42,6 +43,8 @@ pub struct Agent {
     pub metadata: Arc<dyn MetadataStore>,
     pub writer: Arc<Writer>,
     pub reader: Arc<Reader>,
+    /// What fetched data may take while clients do not take it.
+    pub responses: ResponseMemory,
     pub topics: Topics,
     /// Told of deleted topics, whose rows and objects are to go.
     pub upkeep: Nudge,

@@ -11,6 +11,7 @@ use streamhouse_observability::families::ApiOutcome;
 use tokio::time::Instant;
 
 use crate::listener::guard::RequestHead;
+use crate::listener::responses::Held;
 
 /// Runs when the last byte of a response was handed to the kernel.
 pub type AfterWrite = Box<dyn FnOnce(Instant) + Send>;
@@ -22,6 +23,8 @@ pub struct Response {
     /// The worst of what it reports.
     pub outcome: ApiOutcome,
     pub after: Option<AfterWrite>,
+    /// Goes when it was written or can no longer be.
+    pub memory: Held,
 }
 
 /// Our answer does not fit the protocol: a mistake of ours, the connection is closed.
@@ -70,6 +73,7 @@ impl Response {
             parts: vec![buffer.freeze()],
             outcome,
             after: None,
+            memory: Held::default(),
         })
     }
 }

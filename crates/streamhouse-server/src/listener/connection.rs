@@ -295,7 +295,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 },
             };
             if let Some(ready) = ready {
-                let patience = self.shared.limits.idle_timeout;
+                let patience = self.shared.limits.stall_timeout;
                 let stopping = &self.shared.agent.stopping;
                 let too_late = async {
                     stopping.cancelled().await;
@@ -316,6 +316,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                         break;
                     }
                 }
+                drop(ready.response.memory);
                 let now = Instant::now();
                 if let Some(after) = ready.response.after {
                     after(now);

@@ -1,6 +1,6 @@
 //! The Kafka listener: accepts connections and serves each in a task of its own.
 //!
-//! `frames` cuts the stream, `budget` bounds its memory, `guard` and `wire` read what strangers wrote,
+//! `frames` cuts the stream, `budget` bounds its memory, `responses` that of the answers, `guard` and `wire` read what strangers wrote,
 //! `connection` keeps the order. Here: how many connections there may be, and how they end. Accepting
 //! goes on whatever fails: running out of descriptors costs the newcomer its connection, not the
 //! listener its life.
@@ -9,6 +9,7 @@ pub mod budget;
 pub mod connection;
 pub mod frames;
 pub mod guard;
+pub mod responses;
 pub mod wire;
 
 use std::net::SocketAddr;

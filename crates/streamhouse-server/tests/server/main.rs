@@ -10,5 +10,6 @@ mod support;
 mod metrics;
 mod ordering;
 mod reading;
+mod stuck;
 mod versions;
 mod writing;

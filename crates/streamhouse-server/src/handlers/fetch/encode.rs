@@ -13,6 +13,7 @@ use crate::handlers::error_code::NONE;
 use crate::handlers::response::{self, Response};
 use crate::handlers::topics::TopicKey;
 use crate::listener::guard::RequestHead;
+use crate::listener::responses::Held;
 
 /// First flexible version.
 const FLEXIBLE: i16 = 12;
@@ -148,6 +149,7 @@ pub(super) fn response(
         parts,
         outcome,
         after: None,
+        memory: Held::default(),
     };
     put_length(&mut response.parts);
     response

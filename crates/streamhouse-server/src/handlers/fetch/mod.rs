@@ -20,6 +20,7 @@ use super::error_code::{self, NONE, RequestFault};
 use super::list_offsets::check_epoch;
 use super::response::{EncodeError, Response};
 use super::topics::{KnownTopic, TopicKey};
+use crate::listener::responses::{FLOOR_BYTES, Held};
 use encode::{Partition, Topic};
 
 /// First version that names topics by id, and first with sessions.
@@ -94,7 +95,8 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
             Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX)
         },
     };
-    let mut results = read(context, fetch).await.into_iter();
+    let (results, held) = read_within_memory(context, fetch).await;
+    let mut results = results.into_iter();
     let read_committed = request.isolation_level == 1;
     for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
         if partition.error_code == NONE
@@ -105,20 +107,60 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
     }
     let codes = topics.iter().flat_map(|topic| &topic.partitions);
     let outcome = error_code::worst(codes.map(|partition| partition.error_code));
-    Ok(encode::response(&context.head, NONE, topics, outcome))
+    let mut response = encode::response(&context.head, NONE, topics, outcome);
+    response.memory = held;
+    Ok(response)
+}
+
+/// Reads no more than there is room for in a response that its client may not take (see
+/// [`crate::listener::responses`]).
+async fn read_within_memory(
+    context: &RequestContext,
+    mut fetch: FetchRequest,
+) -> (Vec<Result<Fetched, ReadError>>, Held) {
+    let memory = &context.agent.responses;
+    fetch.max_bytes = memory.allowance(fetch.max_bytes);
+    fetch.min_bytes = fetch.min_bytes.min(fetch.max_bytes);
+    // What a fetch has found may be kept while it waits for more.
+    let waiting = memory.hold(fetch.min_bytes);
+    if waiting.is_none() {
+        fetch.min_bytes = fetch.min_bytes.min(FLOOR_BYTES);
+    }
+    let results = read(context, &fetch).await;
+    drop(waiting);
+    let bytes = length(&results);
+    if let Some(held) = memory.hold(bytes) {
+        return (results, held);
+    }
+    if bytes.min(fetch.max_bytes) <= FLOOR_BYTES {
+        return (results, Held::default());
+    }
+    // Others took the room while this read went on.
+    drop(results);
+    fetch.max_bytes = FLOOR_BYTES;
+    fetch.min_bytes = 0;
+    fetch.max_wait = Duration::ZERO;
+    let results = read(context, &fetch).await;
+    let held = memory.hold(length(&results)).unwrap_or_default();
+    (results, held)
+}
+
+fn length(results: &[Result<Fetched, ReadError>]) -> usize {
+    let read = results.iter().flatten();
+    read.map(|fetched| fetched.records.length_bytes).sum()
 }
 
 /// Waits for data as asked, but answers at once when the process stops.
-async fn read(context: &RequestContext, fetch: FetchRequest) -> Vec<Result<Fetched, ReadError>> {
+async fn read(context: &RequestContext, fetch: &FetchRequest) -> Vec<Result<Fetched, ReadError>> {
     let reader = &context.agent.reader;
     tokio::select! {
         biased;
-        results = reader.fetch(&fetch) => return results,
+        results = reader.fetch(fetch) => return results,
         () = context.agent.stopping.cancelled(), if !fetch.max_wait.is_zero() => {}
     }
     let at_once = FetchRequest {
         max_wait: Duration::ZERO,
-        ..fetch
+        ..fetch.clone()
     };
     reader.fetch(&at_once).await
 }
