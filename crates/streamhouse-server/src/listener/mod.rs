@@ -1,9 +1,9 @@
 //! The Kafka listener: accepts connections and serves each in a task of its own.
 //!
-//! `frames` cuts the stream, `budget` bounds its memory, `responses` that of the answers, `guard` and `wire` read what strangers wrote,
-//! `connection` keeps the order. Here: how many connections there may be, and how they end. Accepting
-//! goes on whatever fails: running out of descriptors costs the newcomer its connection, not the
-//! listener its life.
+//! `frames` cuts the stream, `budget` bounds its memory and `responses` that of the answers, `guard` and
+//! `wire` read what strangers wrote, `connection` keeps the order. Here: how many connections there may
+//! be, and how they end. Accepting goes on whatever fails: running out of descriptors costs the newcomer
+//! its connection, not the listener its life.
 
 pub mod budget;
 pub mod connection;
