@@ -98,10 +98,10 @@ settings! {
     fetch_bytes_max: Size,
     /// Most Kafka connections at the same time [default: 10000]
     connections_max: u32,
-    /// A connection that asks nothing for this long is closed [default: 10m]
+    /// A connection that asks nothing, or takes nothing of its answer, for this long is closed
+    /// [default: 10m]
     idle_timeout: Span,
-    /// A connection is closed whose request arrives half, or whose answer is taken half, and then
-    /// stalls for this long [default: 30s]
+    /// A request that arrives half and then stalls for this long is given up [default: 30s]
     stall_timeout: Span,
     /// How long a stopping process may take to store what it accepted [default: 30s]
     stop_timeout: Span,

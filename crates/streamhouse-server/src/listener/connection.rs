@@ -295,7 +295,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 },
             };
             if let Some(ready) = ready {
-                let patience = self.shared.limits.stall_timeout;
+                // As patient as with idle clients: a consumer that works on a batch for minutes reads
+                // nothing meanwhile. What its answer holds is bounded (see `responses`).
+                let patience = self.shared.limits.idle_timeout;
                 let stopping = &self.shared.agent.stopping;
                 let too_late = async {
                     stopping.cancelled().await;

@@ -93,7 +93,7 @@ async fn with_no_room_at_all_a_fetch_gets_the_floor_or_one_batch() {
 
 #[tokio::test]
 async fn a_client_that_takes_no_more_of_its_answer_is_closed_and_counted() {
-    let server = Server::with("stall_timeout = '1s'").await;
+    let server = Server::with("idle_timeout = '1s'").await;
     let memory = server.running.agent.responses.clone();
     let mut client = server.client().await;
     client.call(7, &create("orders", 1)).await;
