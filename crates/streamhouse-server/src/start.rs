@@ -201,7 +201,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         abandoned,
         &metrics,
     );
-    let upkeep = tokio::spawn(upkeep.run(stop.clone()));
+    let upkeep = tokio::spawn(supervise(upkeep.run(stop.clone()), fatal.clone(), stop.clone()));
     let agent = Arc::new(Agent {
         node: Node {
             id: registered.node_id,
@@ -402,6 +402,21 @@ async fn start_writer(
         .await
         .map(Arc::new)
         .map_err(StartError::Store)
+}
+
+/// Runs upkeep. Without it inline objects would fill their room and nothing would be freed, so a panic in
+/// it stops the process, as one in the writer does.
+async fn supervise(
+    upkeep: impl Future<Output = ()> + Send + 'static,
+    fatal: Arc<Mutex<Option<String>>>,
+    stop: CancellationToken,
+) {
+    if let Err(error) = tokio::spawn(upkeep).await
+        && error.is_panic()
+    {
+        fatal.lock().get_or_insert_with(|| "upkeep panicked".to_owned());
+        stop.cancel();
+    }
 }
 
 fn hooks(
