@@ -16,10 +16,10 @@ ROUNDS = 10
 
 
 def costs_of(broker, topic: str, partitions: int) -> tuple[float, float]:
-    """PUTs and metadata commits of ROUNDS produces, each to that many partitions at once."""
+    """PUTs and commits asked of the metadata store in ROUNDS produces, each to that many partitions at once."""
     def read() -> tuple[float, float]:
         samples = broker.metrics()
-        commits = samples.get("streamhouse_produce_stage_seconds_count", stage="commit")
+        commits = samples.get("streamhouse_metadata_operation_seconds_count", operation="commit")
         return samples.get("streamhouse_s3_requests_total", operation="PUT"), commits
 
     with Connection(broker.address) as connection:

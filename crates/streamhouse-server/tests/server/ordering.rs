@@ -1,5 +1,7 @@
 //! Requests of one connection take effect and are answered in the order of arrival.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use kafka_protocol::messages::{ListOffsetsRequest, ProduceRequest};
 use tokio::io::AsyncWriteExt;
@@ -82,10 +84,13 @@ async fn a_stop_answers_what_was_accepted_and_releases_waiting_fetches() {
         .await;
     let request = fetch(12, "orders", Uuid::nil(), 0, 1).with_max_wait_ms(60_000);
     let correlation = consumer.send(12, &request).await;
-    // The fetch is parked once an unrelated request on another connection has been served after it.
-    producer.call(5, &list_offsets("orders", 0, -1)).await;
+    // Long enough for the fetch to be read and parked.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     server.running.stop().await.unwrap();
-    if let Some(frame) = consumer.receive_frame().await {
-        assert_eq!(i32::from_be_bytes(frame[..4].try_into().unwrap()), correlation);
-    }
+    // Released by the stop, and not by its own wait of a minute.
+    let frame = tokio::time::timeout(Duration::from_secs(10), consumer.receive_frame())
+        .await
+        .expect("the stop did not release the waiting fetch")
+        .expect("the connection was closed without an answer");
+    assert_eq!(i32::from_be_bytes(frame[..4].try_into().unwrap()), correlation);
 }

@@ -115,19 +115,23 @@ pub async fn admit(
             partitions,
         });
     }
-    // What is kept of a batch keeps its whole frame in memory: not for a small part of it.
-    let taken: usize = appends.iter().map(|append| append.batch.bytes.len()).sum();
-    if taken * PINNED_FACTOR_MAX < frame_bytes {
-        for append in &mut appends {
-            append.batch.bytes = Bytes::copy_from_slice(&append.batch.bytes);
-        }
-    }
+    release_frame(&mut appends, frame_bytes);
     let append = agent.writer.append(appends);
     Pending {
         context,
         acks: request.acks,
         topics,
         append,
+    }
+}
+
+/// What is kept of a batch keeps its whole frame in memory: not for a small part of it.
+fn release_frame(appends: &mut [Append], frame_bytes: usize) {
+    let taken: usize = appends.iter().map(|append| append.batch.bytes.len()).sum();
+    if taken * PINNED_FACTOR_MAX < frame_bytes {
+        for append in appends {
+            append.batch.bytes = Bytes::copy_from_slice(&append.batch.bytes);
+        }
     }
 }
 
@@ -359,4 +363,49 @@ fn trim(mut message: ProduceResponse, version: i16) -> ProduceResponse {
 /// Checks what a frame's partitions would cost before anything is allocated for them.
 pub fn decoded_cost(body: &Bytes, version: i16) -> Result<usize, crate::listener::wire::WireError> {
     Ok(count_partitions(body, version)? * PARTITION_COST_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use streamhouse_metadata::ids::{TopicId, TopicPartition};
+    use streamhouse_metadata::model::topic::TimestampType;
+    use streamhouse_observability::Metrics;
+    use streamhouse_observability::families::MetricsOptions;
+    use streamhouse_storage::batch::testing::TestBatch;
+
+    use super::*;
+
+    /// One accepted batch in a frame of `frame_bytes`: does it still lie in the frame?
+    fn stays_in_frame(frame_bytes: impl Fn(usize) -> usize) -> bool {
+        let metrics = Metrics::new(MetricsOptions::default());
+        let bytes = TestBatch::of(10, "a").bytes();
+        let admission = Admission {
+            max_message_bytes: u32::MAX,
+            timestamp_type: TimestampType::CreateTime,
+            now_ms: 0,
+        };
+        let mut appends = [Append {
+            partition: TopicPartition {
+                topic: TopicId(uuid::Uuid::nil()),
+                partition: 0,
+            },
+            batch: batch::admit(&bytes, &admission).unwrap(),
+            deadline: Instant::now(),
+            handles: PartitionHandles {
+                topic: metrics.topic("orders"),
+                writes: metrics.partition("orders", 0),
+            },
+            permit: None,
+        }];
+        release_frame(&mut appends, frame_bytes(bytes.len()));
+        assert_eq!(appends[0].batch.bytes, bytes);
+        appends[0].batch.bytes.as_ptr() == bytes.as_ptr()
+    }
+
+    #[test]
+    fn a_small_accepted_part_does_not_keep_its_frame_and_a_large_one_is_not_copied() {
+        assert!(stays_in_frame(|batch| batch + 60));
+        assert!(stays_in_frame(|batch| batch * PINNED_FACTOR_MAX));
+        assert!(!stays_in_frame(|batch| batch * PINNED_FACTOR_MAX + 1));
+    }
 }
