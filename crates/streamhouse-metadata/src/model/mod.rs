@@ -1,8 +1,10 @@
 //! What is stored, one kind a file. Plain data: no I/O, no rules.
 
 pub mod commit;
+pub mod group;
 pub mod object;
 pub mod partition;
 pub mod producer;
 pub mod segment;
 pub mod topic;
+pub mod transaction;

@@ -5,6 +5,9 @@
 //! round trips, whatever the number of partitions in it. What is read here is linearizable: it shows
 //! every commit that was answered before the read began.
 
+pub mod groups;
+pub mod transactions;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
