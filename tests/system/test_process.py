@@ -115,9 +115,18 @@ def test_s3_mistakes_are_named_plainly(tmp_path, proxy):
     said = refused(*base, "--object-store", "s3://no-such-bucket/x", env=env)
     assert "no-such-bucket" in said and "bucket" in said.replace("no-such-bucket", ""), said
     proxy.heal()
+    # A server that makes missing buckets when it is written to must not hide a mistyped name either.
+    said = refused(*base, "--object-store", "s3://mistyped-bucket/x", env=env)
+    assert "mistyped-bucket" in said and "does not exist" in said, said
     wrong = {**env, "AWS_SECRET_ACCESS_KEY": "wrong"}
     said = refused(*base, "--object-store", "s3://streamhouse/x", env=wrong)
     assert re.search("secret|credential|signature|denied", said, re.IGNORECASE), said
+
+
+def test_a_switch_may_stand_alone(tmp_path):
+    said = refused("serve", *ports(tmp_path), "--s3-endpoint", "http://127.0.0.1:1",
+                   "--object-store", "s3://streamhouse/x", "--s3-allow-http", "--default-partitions", "none")
+    assert "default-partitions" in said, said
 
 
 def test_another_clusters_bucket_is_refused(new_broker, tmp_path, shared_seaweed):

@@ -31,7 +31,8 @@ macro_rules! settings {
         pub struct Layer {
             $(
                 $(#[$doc])*
-                #[arg(long, $($flag,)? value_name = settings!(@value $kind))]
+                #[arg(long, $($flag,)? value_name = settings!(@value $kind), num_args = settings!(@values $kind),
+                    default_missing_value = "true")]
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub $name: Option<$kind>,
             )*
@@ -40,6 +41,9 @@ macro_rules! settings {
         /// Every key of the table, for messages and tests.
         pub const KEYS: &[&str] = &[$(stringify!($name)),*];
     };
+    // A switch may stand alone: `--s3-allow-http` is `--s3-allow-http true`.
+    (@values bool) => { 0..=1 };
+    (@values $kind:ident) => { 1 };
     (@value Size) => { "SIZE" };
     (@value Span) => { "DURATION" };
     (@value bool) => { "true|false" };

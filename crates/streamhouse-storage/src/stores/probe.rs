@@ -61,12 +61,18 @@ impl CheckError {
     }
 }
 
-/// Writes, reads and deletes a key of its own. Takes at most the retry policy's deadlines together.
+/// Looks for, writes, reads and deletes a key of its own. Takes at most the retry policy's deadlines
+/// together. It looks first because some servers make a missing bucket when something is written to it:
+/// a bucket's name that was mistyped would go unnoticed.
 pub async fn check(opened: &OpenedStore) -> Result<(), CheckError> {
     let key = Path::from(format!("streamhouse/probe-{}", Uuid::new_v4()));
     let written = Bytes::copy_from_slice(key.as_ref().as_bytes());
     let explain = |error| explain(opened, error);
     let store = &opened.store;
+    match store.get(&key).await {
+        Ok(_) | Err(Error::NotFound { .. }) => {}
+        Err(error) => return Err(explain(error)),
+    }
     store
         .put(&key, PutPayload::from_bytes(written.clone()))
         .await
