@@ -6,12 +6,14 @@ same data; requests are counted by the proxy (proxy.py), not here.
 
 import json
 import signal
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import places
+from .certificates import Certificates
 from .ports import free_port
 from .process import Child, wait_until
 
@@ -30,6 +32,8 @@ CREDENTIALS = {
 class SeaweedFS:
     directory: Path
     child: Child | None = None
+    # Speaks TLS with these when they are given.
+    certificates: Certificates | None = None
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -44,10 +48,13 @@ class SeaweedFS:
 
     def _pick_ports(self) -> None:
         self.ports = {name: free_port(shadow=10_000) for name in ("s3", "master", "volume", "filer", "admin")}
-        self.endpoint = f"http://127.0.0.1:{self.ports['s3']}"
+        scheme = "https" if self.certificates else "http"
+        self.endpoint = f"{scheme}://127.0.0.1:{self.ports['s3']}"
 
     def _spawn(self) -> None:
         ports = self.ports
+        tls = self.certificates
+        secured = [f"-s3.cert.file={tls.certificate}", f"-s3.key.file={tls.key}"] if tls else []
         self.child = Child(
             "weed",
             [
@@ -58,6 +65,7 @@ class SeaweedFS:
                 f"-filer.port={ports['filer']}", f"-admin.port={ports['admin']}",
                 "-webdav=false", "-admin.ui=false",
                 "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", f"-bucket={BUCKET}",
+                *secured,
             ],
             self.directory / "weed.log",
             cwd=self.directory,
@@ -76,7 +84,8 @@ class SeaweedFS:
             with urllib.request.urlopen(url, timeout=2):
                 pass
             # An unsigned request is refused (403) only once the S3 gateway is up.
-            with urllib.request.urlopen(f"{self.endpoint}/{BUCKET}", timeout=2):
+            trust = self.certificates and ssl.create_default_context(cafile=str(self.certificates.authority))
+            with urllib.request.urlopen(f"{self.endpoint}/{BUCKET}", timeout=2, context=trust):
                 return True
         except urllib.error.HTTPError as answer:
             return answer.code == 403

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from harness import places
+from harness import certificates, places
 from harness.clients import create_topic, read_all, send_all, unique
 from harness.process import Child, wait_until
-from harness.seaweedfs import CREDENTIALS
+from harness.seaweedfs import CREDENTIALS, SeaweedFS
 from harness.wire import answers
 
 pytestmark = pytest.mark.ours
@@ -121,6 +121,22 @@ def test_s3_mistakes_are_named_plainly(tmp_path, proxy):
     wrong = {**env, "AWS_SECRET_ACCESS_KEY": "wrong"}
     said = refused(*base, "--object-store", "s3://streamhouse/x", env=wrong)
     assert re.search("secret|credential|signature|denied", said, re.IGNORECASE), said
+
+
+def test_a_bucket_behind_a_certificate_of_ones_own_authority_is_used_with_its_bundle(new_broker, tmp_path):
+    store = SeaweedFS(tmp_path / "store", certificates=certificates.make(tmp_path)).start()
+    try:
+        broker = new_broker(
+            env={**CREDENTIALS, "AWS_CA_BUNDLE": str(tmp_path / "ca.pem")}, **store.flags("x"), inline_bytes=0
+        )
+        send_all(broker.address, "secured", [b"over TLS"])
+        assert broker.stop() == 0
+        # Without it the server waits for its store, and says why.
+        without = new_broker(env=CREDENTIALS, start=False, **store.flags("y"))
+        without.spawn()
+        wait_until(lambda: "UnknownIssuer" in without.child.tail(100), 20, "the certificate is refused by name")
+    finally:
+        store.stop()
 
 
 def test_a_switch_may_stand_alone(tmp_path):
