@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::registry::{Histogram, Kind, Registry, Sample, Topic};
+use crate::registry::{Description, Histogram, Kind, Registry, Sample, Topic};
 
 pub use api::{ApiMetrics, ApiName, ApiOutcome};
 pub use cache::{CacheMetrics, CacheResult};
@@ -234,6 +234,12 @@ impl Metrics {
     /// fails or takes longer than two seconds makes the cluster gauges absent.
     pub async fn refresh_cluster_view(&self) {
         self.cluster.refresh().await;
+    }
+
+    /// Every family that is registered now, by name.
+    #[must_use]
+    pub fn describe(&self) -> Vec<Description> {
+        self.registry.describe()
     }
 
     /// Everything as it is now, in Prometheus text 0.0.4.

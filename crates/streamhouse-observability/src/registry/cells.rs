@@ -22,6 +22,11 @@ pub trait Cell: Clone + Send + Sync + 'static {
     /// The word after `# TYPE`.
     const TYPE: &'static str;
 
+    /// The bounds, where it is a histogram.
+    fn buckets(_spec: Self::Spec) -> Option<&'static Buckets> {
+        None
+    }
+
     fn new(spec: Self::Spec) -> Self;
     fn empty(spec: Self::Spec) -> Self::Reading;
     fn read_into(&self, reading: &mut Self::Reading);
@@ -246,6 +251,10 @@ impl Cell for Histogram {
     type Spec = &'static Buckets;
     type Reading = HistogramReading;
     const TYPE: &'static str = "histogram";
+
+    fn buckets(buckets: &'static Buckets) -> Option<&'static Buckets> {
+        Some(buckets)
+    }
 
     fn new(buckets: &'static Buckets) -> Self {
         let counts = (0..=buckets.bounds.len()).map(|_| AtomicU64::new(0)).collect();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::cells::Cell;
+use super::describe::Description;
 use super::labels::{Labels, Topic};
 use super::text;
 
@@ -185,6 +186,7 @@ impl<L: Labels, C: Cell> State<L, C> {
 /// What the registry knows of a family: how to write it, and how to drop topics from it.
 pub(crate) trait AnyFamily: Send + Sync {
     fn name(&self) -> &'static str;
+    fn describe(&self) -> Description;
     fn render(&self, out: &mut String);
     fn retain_topics(&self, keep: &dyn Fn(&Topic) -> bool);
     fn folded(&self) -> usize;
@@ -193,6 +195,16 @@ pub(crate) trait AnyFamily: Send + Sync {
 impl<L: Labels, C: Cell> AnyFamily for Family<L, C> {
     fn name(&self) -> &'static str {
         self.0.name
+    }
+
+    fn describe(&self) -> Description {
+        Description {
+            name: self.0.name,
+            kind: C::TYPE,
+            help: self.0.help,
+            labels: L::KEYS.to_vec(),
+            buckets: C::buckets(self.0.spec),
+        }
     }
 
     fn render(&self, out: &mut String) {

@@ -13,6 +13,8 @@ use super::text;
 /// One label: its key is part of the type.
 pub trait LabelValue: Clone + Ord + Send + Sync + 'static {
     const KEY: &'static str;
+    /// Every value, where they are a closed set; else empty.
+    const VALUES: &'static [&'static str] = &[];
 
     fn write_value(&self, write: &mut dyn FnMut(&str));
 
@@ -34,6 +36,9 @@ pub trait LabelValue: Clone + Ord + Send + Sync + 'static {
 
 /// The labels of one series.
 pub trait Labels: Clone + Ord + Send + Sync + 'static {
+    /// Keys in the order in which they are written, each with its values where they are a closed set.
+    const KEYS: &'static [(&'static str, &'static [&'static str])];
+
     /// Appends `a="b",c="d"`.
     fn write(&self, out: &mut String);
 
@@ -54,6 +59,8 @@ pub trait Labels: Clone + Ord + Send + Sync + 'static {
 
 /// A metric without labels.
 impl Labels for () {
+    const KEYS: &'static [(&'static str, &'static [&'static str])] = &[];
+
     fn write(&self, _out: &mut String) {}
 }
 
@@ -62,6 +69,8 @@ fn write_label<V: LabelValue>(value: &V, out: &mut String) {
 }
 
 impl<A: LabelValue> Labels for (A,) {
+    const KEYS: &'static [(&'static str, &'static [&'static str])] = &[(A::KEY, A::VALUES)];
+
     fn write(&self, out: &mut String) {
         write_label(&self.0, out);
     }
@@ -77,6 +86,9 @@ impl<A: LabelValue> Labels for (A,) {
 }
 
 impl<A: LabelValue, B: LabelValue> Labels for (A, B) {
+    const KEYS: &'static [(&'static str, &'static [&'static str])] =
+        &[(A::KEY, A::VALUES), (B::KEY, B::VALUES)];
+
     fn write(&self, out: &mut String) {
         write_label(&self.0, out);
         write_label(&self.1, out);
@@ -186,6 +198,7 @@ macro_rules! closed_label {
 
         impl $crate::registry::LabelValue for $name {
             const KEY: &'static str = $key;
+            const VALUES: &'static [&'static str] = &[$($text),*];
 
             fn write_value(&self, write: &mut dyn FnMut(&str)) {
                 write(self.as_str());

@@ -7,6 +7,7 @@
 //! Not here: which metrics exist (`families/`), and serving them over HTTP.
 
 mod cells;
+mod describe;
 mod family;
 mod labels;
 mod text;
@@ -21,6 +22,7 @@ use parking_lot::RwLock;
 pub use cells::{
     Buckets, Cell, Counter, Gauge, GaugeValue, Histogram, HistogramReading, SecondsCounter, Unit,
 };
+pub use describe::Description;
 pub use family::Family;
 pub use labels::{LabelValue, Labels, Partition, Topic};
 pub(crate) use labels::{closed_label, static_label};
@@ -33,6 +35,15 @@ use family::AnyFamily;
 pub enum Kind {
     Counter,
     Gauge,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
 }
 
 /// One sample of a computed family: label values in the order of the family's keys.
@@ -112,6 +123,29 @@ impl Registry {
         }
     }
 
+    /// Every family that is registered now, by name, whether it has series or not.
+    #[must_use]
+    pub fn describe(&self) -> Vec<Description> {
+        let mut described: BTreeMap<&'static str, Description> = BTreeMap::new();
+        for family in self.families.read().values() {
+            described.insert(family.name(), family.describe());
+        }
+        for (name, computed) in self.computed.read().iter() {
+            described.insert(name, computed.describe(name));
+        }
+        described.insert(
+            FOLDED,
+            Description {
+                name: FOLDED,
+                kind: "gauge",
+                help: FOLDED_HELP,
+                labels: vec![("metric", &[])],
+                buckets: None,
+            },
+        );
+        described.into_values().collect()
+    }
+
     /// Everything, as Prometheus text 0.0.4.
     #[must_use]
     pub fn render(&self) -> String {
@@ -137,13 +171,13 @@ impl Registry {
 }
 
 const FOLDED: &str = "streamhouse_metrics_folded_series";
+const FOLDED_HELP: &str = "Label sets that share a series because the metric reached its series limit.";
 
 fn render_folded(folded: &[(&'static str, usize)], out: &mut String) {
     if folded.is_empty() {
         return;
     }
-    let help = "Label sets that share a series because the metric reached its series limit.";
-    text::header(out, FOLDED, help, "gauge");
+    text::header(out, FOLDED, FOLDED_HELP, "gauge");
     for (metric, count) in folded {
         let mut labels = String::new();
         text::label(&mut labels, "metric", metric);
@@ -152,16 +186,22 @@ fn render_folded(folded: &[(&'static str, usize)], out: &mut String) {
 }
 
 impl Computed {
+    fn describe(&self, name: &'static str) -> Description {
+        Description {
+            name,
+            kind: self.kind.as_str(),
+            help: self.help,
+            labels: self.keys.iter().map(|key| (*key, &[][..])).collect(),
+            buckets: None,
+        }
+    }
+
     fn render(&self, name: &str, out: &mut String) {
         let samples = (self.compute)();
         if samples.is_empty() {
             return;
         }
-        let kind = match self.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-        };
-        text::header(out, name, self.help, kind);
+        text::header(out, name, self.help, self.kind.as_str());
         for sample in samples {
             let mut labels = String::new();
             for (key, value) in self.keys.iter().zip(&sample.values) {

@@ -8,6 +8,7 @@
 mod support;
 
 mod metrics;
+mod metrics_reference;
 mod ordering;
 mod reading;
 mod stuck;
