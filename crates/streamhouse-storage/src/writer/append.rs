@@ -85,7 +85,13 @@ struct Request {
     remaining: AtomicUsize,
     results: Mutex<Results>,
     answer: Mutex<Option<oneshot::Sender<Results>>>,
+    /// Of all its batches, which mostly are slices of one frame.
+    bytes: usize,
 }
+
+/// Equal for the batches of one request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct RequestKey(*const Request);
 
 /// The way back of one batch.
 pub(super) struct Reply {
@@ -94,6 +100,15 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    /// Names the request, as long as the reply lives.
+    pub(super) fn request(&self) -> RequestKey {
+        RequestKey(Arc::as_ptr(&self.request))
+    }
+
+    pub(super) fn request_bytes(&self) -> usize {
+        self.request.bytes
+    }
+
     pub(super) fn send(self, result: Result<Appended, AppendError>) {
         self.request.results.lock()[self.position] = result;
         if self.request.remaining.fetch_sub(1, Ordering::AcqRel) == 1
@@ -125,6 +140,7 @@ pub(super) fn pending(batches: Vec<Append>) -> (Vec<Pending>, PendingAppend) {
         remaining: AtomicUsize::new(count),
         results: Mutex::new(vec![Err(AppendError::Stopping); count]),
         answer: Mutex::new(Some(sender)),
+        bytes: batches.iter().map(|append| append.batch.bytes.len()).sum(),
     });
     let accepted_at = Instant::now();
     let pending = batches

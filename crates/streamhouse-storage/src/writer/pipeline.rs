@@ -6,6 +6,7 @@
 //! has left the queue before its batches are refused.
 
 mod commit;
+mod publish;
 
 use std::collections::VecDeque;
 use std::fmt::Display;

@@ -39,8 +39,9 @@ use crate::listener::budget::Charge;
 const TIME_MAX: Duration = Duration::from_secs(30);
 const WAY_BACK: Duration = Duration::from_secs(1);
 
-/// A frame may be this many times larger than its batches that are accepted; otherwise these are copied.
-const PINNED_FACTOR_MAX: usize = 4;
+/// A frame may be this many times larger than its batches that are admitted; otherwise these are copied.
+/// The writer does the like with those of them that are appended.
+const PINNED_FACTOR_MAX: usize = 2;
 
 /// A request whose batches are in the writer, or refused.
 pub struct Pending {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::super::append::{AppendError, Appended};
 use super::super::sealed::Sealed;
+use super::publish::publish;
 use super::{COMMIT_GRACE, Pipeline, REPEAT_AFTER_MAX, REPEAT_AFTER_MIN, count_refusal};
 
 /// The commit under way: the front `objects` of the queue.
@@ -121,37 +122,14 @@ impl Pipeline {
         let done: Vec<_> = self.queue.drain(..committing.objects).collect();
         for sealed in &done {
             counters.decided(sealed.counter);
-            let outcomes = answer
-                .objects
-                .iter()
-                .find(|object| object.counter == sealed.counter);
-            self.publish(sealed, outcomes);
         }
+        publish(&self.parts.tail, &done, answer);
         // Readable first, acknowledged then: who was told of a record finds it.
         for sealed in done {
-            let outcomes = answer
-                .objects
-                .iter()
-                .find(|object| object.counter == sealed.counter);
+            let outcomes = outcomes_of(answer, &sealed);
             self.acknowledge(sealed, outcomes);
         }
         (self.parts.hooks.committed)();
-    }
-
-    /// Hands what was appended to the tail cache, which wakes the fetches that wait for it.
-    fn publish(&self, sealed: &Sealed, outcomes: Option<&ObjectOutcomes>) {
-        for batch in &sealed.batches {
-            if let Some(BatchOutcome::Appended {
-                base_offset,
-                log_start_offset,
-            }) = outcome(outcomes, batch.index)
-            {
-                let pending = &batch.pending;
-                self.parts
-                    .tail
-                    .append(pending.partition, *base_offset, *log_start_offset, &pending.batch);
-            }
-        }
     }
 
     fn acknowledge(&self, sealed: Sealed, outcomes: Option<&ObjectOutcomes>) {
@@ -229,7 +207,12 @@ impl StoreClock for (StoreTime, Instant) {
     }
 }
 
-fn outcome(outcomes: Option<&ObjectOutcomes>, index: u32) -> Option<&BatchOutcome> {
+pub(super) fn outcomes_of<'a>(answer: &'a CommitAnswer, sealed: &Sealed) -> Option<&'a ObjectOutcomes> {
+    let mut objects = answer.objects.iter();
+    objects.find(|object| object.counter == sealed.counter)
+}
+
+pub(super) fn outcome(outcomes: Option<&ObjectOutcomes>, index: u32) -> Option<&BatchOutcome> {
     let batches = &outcomes?.batches;
     batches
         .binary_search_by_key(&index, |(at, _)| *at)
