@@ -5,6 +5,8 @@
 //! from its memory, can bear that. A refusal by the rules is an answer, not a failure. A call whose caller
 //! went away is not counted: nobody saw it end.
 
+mod admin;
+
 use std::future::Future;
 use std::time::Instant;
 
@@ -84,6 +86,13 @@ operations! {
     expire_producers
     settle
     close
+    alter_topic_config
+    delete_records
+    enforce_retention
+    trim_logs
+    partition_sizes
+    client_quotas
+    alter_client_quotas
 }
 
 /// The fault of the store in an error, if it is one.

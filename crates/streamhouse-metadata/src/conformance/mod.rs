@@ -4,6 +4,7 @@
 //! runs as a test under its own name. Rows of TRACES keep their number in the name. Cases know nothing
 //! about tables or threads: they speak the trait only, and own the clock.
 
+pub mod administration;
 pub mod bench;
 pub mod commits;
 pub mod lifetimes;
@@ -52,6 +53,13 @@ macro_rules! conformance_tests {
             topics: names_that_collide_are_refused,
             topics: partitions_are_added_only,
             topics: topics_survive_a_restart,
+            administration: configurations_change_whole_and_survive_a_restart,
+            administration: quotas_change_together_are_bounded_and_survive_a_restart,
+            administration: trace_02_a_raised_log_start_holds_for_every_read_and_over_a_restart,
+            administration: a_log_that_lost_its_largest_timestamp_has_another,
+            administration: what_lies_below_the_log_start_is_trimmed_and_its_objects_die,
+            administration: retention_removes_what_is_too_old_and_says_when_it_is_due_again,
+            administration: retention_by_bytes_keeps_the_limit,
         }
     };
     ($bench:expr; $($room:ident: $case:ident,)*) => {

@@ -68,6 +68,8 @@ pub struct Located {
 pub enum TimestampQuery {
     /// The first segment whose own maximum timestamp reaches this.
     AtLeast(i64),
+    /// The same among the segments from the one on that holds this offset.
+    AtLeastFrom { timestamp: i64, offset: i64 },
     /// The first segment that holds the partition's largest timestamp.
     Max,
 }

@@ -6,6 +6,7 @@
 
 use rusqlite::{Error, ErrorCode};
 
+use crate::store::admin::{AlterConfigError, QuotaError};
 use crate::store::{CommitError, StoreError, SwapError, TopicError};
 
 impl From<Error> for StoreError {
@@ -36,6 +37,18 @@ impl From<Error> for TopicError {
 }
 
 impl From<Error> for SwapError {
+    fn from(error: Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<Error> for AlterConfigError {
+    fn from(error: Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<Error> for QuotaError {
     fn from(error: Error) -> Self {
         Self::Store(error.into())
     }
@@ -75,6 +88,24 @@ impl Fault for SwapError {
         match self {
             Self::Store(error) => Some(error),
             Self::Fenced(_) => None,
+        }
+    }
+}
+
+impl Fault for AlterConfigError {
+    fn fault(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Unknown | Self::Config(_) => None,
+        }
+    }
+}
+
+impl Fault for QuotaError {
+    fn fault(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::TooMany { .. } => None,
         }
     }
 }

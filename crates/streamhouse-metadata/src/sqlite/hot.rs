@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use crate::ids::{IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::object::{InlineBacklog, ObjectLocation};
 use crate::model::partition::PartitionSnapshot;
+use crate::model::quota::ClientQuotas;
 use crate::model::segment::{LocatedSegment, Segment};
 use crate::model::topic::{Topic, topic_name_key};
 use crate::rules::append::PartitionState;
@@ -22,6 +23,8 @@ pub(super) struct Partition {
     pub(super) state: PartitionState,
     /// The largest timestamp of what is merged.
     pub(super) merged_max_timestamp: i64,
+    /// Bytes of all segments that have a row, merged or not.
+    pub(super) size_bytes: u64,
     /// Not merged yet, oldest first.
     pub(super) recent: VecDeque<Segment>,
 }
@@ -69,6 +72,9 @@ pub(super) struct Hot {
     pub(super) inline: InlineBacklog,
     /// Topics marked deleted whose rows are still there.
     pub(super) deleted_topics: BTreeSet<TopicId>,
+    /// Rows of partitions that may have segments below their log's start.
+    pub(super) untrimmed: BTreeSet<i64>,
+    pub(super) quotas: ClientQuotas,
 }
 
 impl Hot {
@@ -113,6 +119,7 @@ impl Hot {
                 live,
                 state,
                 merged_max_timestamp,
+                size_bytes: 0,
                 recent: VecDeque::new(),
             },
         );
@@ -123,6 +130,7 @@ impl Hot {
         if let Some(partition) = self.partitions.get_mut(&segment.partition) {
             partition.state.high_watermark = segment.last_offset + 1;
             partition.state.running_max_timestamp = segment.running_max_timestamp;
+            partition.size_bytes += u64::from(segment.length_bytes);
             partition.recent.push_back(segment);
             self.recent_rows += 1;
         }

@@ -10,6 +10,8 @@ use uuid::Uuid;
 use super::encoding::{Delta, decode};
 use super::hot::{Hot, Incarnation, RecentObject};
 use super::producers::ProducerCache;
+use super::retention::find_untrimmed;
+use super::settings::load_quotas;
 use crate::ids::{IncarnationId, ObjectId, ObjectName, StoreTime, TopicId, TopicPartition};
 use crate::model::object::{InlineBacklog, ObjectLocation};
 use crate::model::segment::Segment;
@@ -48,6 +50,8 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, StoreError> {
     loaded.hot.inline = inline_backlog(conn)?;
     loaded.hot.settled_object = loaded.next_object - 1;
     replay(conn, &mut loaded)?;
+    find_untrimmed(conn, &mut loaded.hot)?;
+    loaded.hot.quotas = load_quotas(conn)?;
     Ok(loaded)
 }
 
@@ -86,7 +90,8 @@ fn load_topics(conn: &Connection, loaded: &mut Loaded) -> Result<(), StoreError>
 
 fn load_partitions(conn: &Connection, loaded: &mut Loaded) -> Result<(), StoreError> {
     let mut select = conn.prepare(
-        "SELECT id, topic, partition, log_start_offset, high_watermark, running_max_ts FROM partitions",
+        "SELECT id, topic, partition, log_start_offset, high_watermark, running_max_ts, size_bytes \
+         FROM partitions",
     )?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
@@ -102,6 +107,9 @@ fn load_partitions(conn: &Connection, loaded: &mut Loaded) -> Result<(), StoreEr
         let live = loaded.hot.topics.contains_key(&id.topic);
         loaded.hot.live_partitions += u64::from(live);
         loaded.hot.add_partition(id, row.get(0)?, live, state);
+        if let Some(partition) = loaded.hot.partitions.get_mut(&id) {
+            partition.size_bytes = unsigned(row.get(6)?);
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! where they can be (`lookup`, `search`), else by a second connection on a second thread. This file
 //! opens the store and hands every question to its room; it decides nothing.
 
+mod admin;
 mod commit;
 mod encoding;
 mod fault;
@@ -17,8 +18,10 @@ mod objects;
 mod open;
 mod options;
 mod producers;
+mod retention;
 mod schema;
 mod search;
+mod settings;
 mod settle;
 mod swap;
 mod threads;
@@ -71,6 +74,24 @@ impl SqliteStore {
             Some(reader) => reader.run(|reader| job(&reader.0)).await?,
             None => self.write(|writer| job(&writer.conn)).await,
         }
+    }
+
+    /// The largest timestamp of a log that has lost what raised its running maximum. Looks at every row:
+    /// it is rare that a log loses that, and rarer that somebody then asks.
+    async fn largest_timestamp(&self, id: TopicPartition) -> Result<Option<i64>, StoreError> {
+        let (row, start, recent) = {
+            let hot = self.shared.hot.read();
+            let Some(partition) = hot.live(&id) else {
+                return Ok(None);
+            };
+            let start = partition.state.log_start_offset;
+            let kept = partition.recent.iter().filter(|s| s.last_offset >= start);
+            (partition.row, start, kept.map(|s| s.max_timestamp).max())
+        };
+        let merged = self
+            .read(move |conn| search::largest_timestamp(conn, row, start))
+            .await?;
+        Ok(merged.max(recent))
     }
 
     /// Merges everything that was committed before the call.
@@ -218,6 +239,16 @@ impl MetadataStore for SqliteStore {
         for _ in 0..READ_TRIES_MAX {
             let found = search::recall(&self.shared.hot.read(), partition, query, past_table);
             let table = match found {
+                Found::Answer(Ok(None)) if query == TimestampQuery::Max => {
+                    // Who raised the running maximum is gone: the largest of what is left counts.
+                    return match self.largest_timestamp(partition).await? {
+                        Some(left) => {
+                            let query = TimestampQuery::AtLeast(left);
+                            self.search_timestamp(partition, query).await
+                        }
+                        None => Ok(Ok(None)),
+                    };
+                }
                 Found::Answer(answer) => return Ok(answer),
                 Found::Older(table) => table,
             };

@@ -15,7 +15,10 @@ use super::options::{OpenError, SqliteOptions};
 const APPLICATION_ID: i64 = 0x5348_6d65;
 
 /// Applied in order, never changed once released.
-const MIGRATIONS: &[&str] = &[include_str!("schema/0001_foundation.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001_foundation.sql"),
+    include_str!("schema/0004_admin.sql"),
+];
 
 /// Sets what holds for a connection that may write.
 pub(super) fn configure_writer(conn: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {

@@ -25,7 +25,7 @@ pub(super) struct TableSearch {
     partition: TopicPartition,
     partition_row: i64,
     timestamp: i64,
-    log_start_offset: i64,
+    from_offset: i64,
     /// One past the last offset to look at.
     merged_end: i64,
 }
@@ -41,23 +41,22 @@ pub(super) fn recall(
         return Found::Answer(Err(LookupError::UnknownPartition));
     };
     let state = partition.state;
-    let timestamp = match query {
-        TimestampQuery::AtLeast(timestamp) => timestamp,
-        TimestampQuery::Max => state.running_max_timestamp,
+    let (timestamp, from_offset) = match query {
+        TimestampQuery::AtLeast(timestamp) => (timestamp, state.log_start_offset),
+        TimestampQuery::AtLeastFrom { timestamp, offset } => (timestamp, offset.max(state.log_start_offset)),
+        TimestampQuery::Max => (state.running_max_timestamp, state.log_start_offset),
     };
-    if state.log_start_offset == state.high_watermark || timestamp > state.running_max_timestamp {
+    if from_offset >= state.high_watermark || timestamp > state.running_max_timestamp {
         return Found::Answer(Ok(None));
     }
     let merged_end = partition.merged_end();
-    let in_table = state.log_start_offset < merged_end && timestamp <= partition.merged_max_timestamp;
+    let in_table = from_offset < merged_end && timestamp <= partition.merged_max_timestamp;
     if in_table && past_table.is_none_or(|end| end < merged_end) {
         return Found::Older(TableSearch {
             partition: partition_id,
             partition_row: partition.row,
             timestamp,
-            log_start_offset: past_table
-                .unwrap_or(state.log_start_offset)
-                .max(state.log_start_offset),
+            from_offset: past_table.unwrap_or(from_offset).max(from_offset),
             merged_end,
         });
     }
@@ -67,7 +66,7 @@ pub(super) fn recall(
     let found = partition
         .recent
         .range(from..)
-        .find(|s| s.max_timestamp >= timestamp);
+        .find(|s| s.max_timestamp >= timestamp && s.last_offset >= from_offset);
     Found::Answer(Ok(found.and_then(|segment| hot.located(segment))))
 }
 
@@ -84,7 +83,7 @@ impl TableSearch {
         )?;
         // Every segment that ends before `low` has a smaller running maximum; the one that holds `high`
         // reaches the time, or `high` is the end.
-        let (mut low, mut high) = (self.log_start_offset, self.merged_end);
+        let (mut low, mut high) = (self.from_offset, self.merged_end);
         while low < high {
             let middle = low + (high - low) / 2;
             let row = probe.query_row(params![self.partition_row, middle], |row| {
@@ -107,8 +106,9 @@ impl TableSearch {
             "SELECT s.base_offset, s.last_offset, s.object, s.position, s.length, s.record_count, s.max_ts, \
              s.running_max_ts, s.committed_at, o.id, o.incarnation, o.counter, o.inline, o.length \
              FROM segments s CROSS JOIN objects o ON o.id = s.object \
-             WHERE s.partition_id = ?1 AND s.base_offset >= ?2 AND s.max_ts >= ?3 \
-             ORDER BY s.base_offset LIMIT 1",
+             WHERE s.partition_id = ?1 AND s.max_ts >= ?3 AND s.base_offset >= coalesce((SELECT \
+             max(base_offset) FROM segments WHERE partition_id = ?1 AND base_offset <= ?2), ?2) \
+             AND s.last_offset >= ?2 ORDER BY s.base_offset LIMIT 1",
         )?;
         let found = step.query_row(
             params![self.partition_row, high.min(low), self.timestamp],
@@ -121,4 +121,15 @@ impl TableSearch {
         );
         Ok(found.optional()?)
     }
+}
+
+/// The largest timestamp of the merged segments that end at `start` or later.
+pub(super) fn largest_timestamp(
+    conn: &Connection,
+    partition_row: i64,
+    start: i64,
+) -> Result<Option<i64>, StoreError> {
+    let mut select = conn
+        .prepare_cached("SELECT max(max_ts) FROM segments WHERE partition_id = ?1 AND last_offset >= ?2")?;
+    Ok(select.query_row([partition_row, start], |row| row.get(0))?)
 }

@@ -242,12 +242,17 @@ fn merge_segments(conn: &Connection, piece: &Piece) -> Result<(), StoreError> {
     for segment in &piece.segments {
         insert_segment(&mut insert, piece.row, segment)?;
     }
-    conn.prepare_cached("UPDATE partitions SET high_watermark = ?2, running_max_ts = ?3 WHERE id = ?1")?
-        .execute(params![
-            piece.row,
-            last.last_offset + 1,
-            last.running_max_timestamp
-        ])?;
+    let bytes: u64 = piece.segments.iter().map(|s| u64::from(s.length_bytes)).sum();
+    conn.prepare_cached(
+        "UPDATE partitions SET high_watermark = ?2, running_max_ts = ?3, size_bytes = size_bytes + ?4 \
+         WHERE id = ?1",
+    )?
+    .execute(params![
+        piece.row,
+        last.last_offset + 1,
+        last.running_max_timestamp,
+        super::commit::signed(bytes),
+    ])?;
     Ok(())
 }
 

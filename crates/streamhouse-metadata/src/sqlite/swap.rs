@@ -109,13 +109,26 @@ impl Writer {
                 insert_segment(&mut insert, *row, &named(new, ObjectId(id)))?;
             }
         }
+        let sizes: Vec<_> = fitting.iter().map(|(row, p)| (*row, p, grown_bytes(p))).collect();
+        for (row, _, grown) in sizes.iter().filter(|(_, _, grown)| *grown != 0) {
+            tx.prepare_cached("UPDATE partitions SET size_bytes = max(size_bytes + ?2, 0) WHERE id = ?1")?
+                .execute([row, grown])?;
+        }
         let released = release(&tx, &replaced, now)?;
         tx.commit()?;
 
         if known.is_none() && (added > 0 || dead) {
             self.next_object += 1;
         }
-        released.apply(&mut shared.hot.write());
+        let mut hot = shared.hot.write();
+        for (_, swap, grown) in sizes {
+            let id = swap.replaced.first().map(|s| s.partition);
+            if let Some(partition) = id.and_then(|id| hot.partitions.get_mut(&id)) {
+                partition.size_bytes = partition.size_bytes.saturating_add_signed(grown);
+            }
+        }
+        released.apply(&mut hot);
+        drop(hot);
         self.wrote(added * 512);
         result.swapped += swapped;
         Ok(result)
@@ -161,6 +174,13 @@ fn tiles(swap: &SwapPartition) -> Option<crate::ids::TopicPartition> {
             .all(|s| s.partition == partition && s.base_offset <= s.last_offset);
     let same = first_old.base_offset == first_new.base_offset && last_old.last_offset == last_new.last_offset;
     (one && old_joined && new_joined && same).then_some(partition)
+}
+
+/// By how many bytes the partition grows; compaction leaves dead bytes behind.
+fn grown_bytes(swap: &SwapPartition) -> i64 {
+    let added: i64 = swap.added.iter().map(|s| i64::from(s.length_bytes)).sum();
+    let replaced: i64 = swap.replaced.iter().map(|s| i64::from(s.length_bytes)).sum();
+    added - replaced
 }
 
 fn named(new: &NewSegment, object: ObjectId) -> Segment {

@@ -5,6 +5,7 @@
 //! round trips, whatever the number of partitions in it. What is read here is linearizable: it shows
 //! every commit that was answered before the read began.
 
+pub mod admin;
 pub mod groups;
 pub mod transactions;
 
@@ -99,7 +100,7 @@ pub enum SwapError {
 
 /// See the module's head. Methods without an `Option` or a typed refusal only fail with the store.
 #[async_trait]
-pub trait MetadataStore: Send + Sync + 'static {
+pub trait MetadataStore: admin::AdminStore + Send + Sync + 'static {
     fn cluster(&self) -> Cluster;
 
     /// The store's clock.

@@ -3,6 +3,8 @@
 //! It keeps the promise of [`StoreError`]: what it answers with `Unavailable` changed nothing, what it
 //! answers with `Unknown` may have. It also counts requests, so that a test can compare round trips.
 
+mod admin;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -166,7 +166,8 @@ pub fn topic_config(error: &TopicConfigError) -> ResponseError {
     match error {
         TopicConfigError::Unknown(_)
         | TopicConfigError::Unsupported { .. }
-        | TopicConfigError::Invalid { .. } => ResponseError::InvalidConfig,
+        | TopicConfigError::Invalid { .. }
+        | TopicConfigError::NoList(_) => ResponseError::InvalidConfig,
     }
 }
 

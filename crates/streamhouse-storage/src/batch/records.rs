@@ -81,23 +81,36 @@ fn varint(rest: &mut &[u8]) -> Option<i64> {
 }
 
 /// The first record of `batch` whose timestamp is at least `timestamp`.
-pub fn find_timestamp(batch: &[u8], timestamp: i64) -> Result<Option<FoundRecord>, RecordsError> {
-    search(batch, |found| found.timestamp >= timestamp)
+/// Records before `from_delta` are passed over: they lie below the log's start.
+pub fn find_timestamp(
+    batch: &[u8],
+    timestamp: i64,
+    from_delta: i32,
+) -> Result<Option<FoundRecord>, RecordsError> {
+    search(batch, from_delta, |found| found.timestamp >= timestamp)
 }
 
-/// The first record that carries the batch's largest timestamp.
-pub fn find_max_timestamp(batch: &[u8], header: &BatchHeader) -> Result<Option<FoundRecord>, RecordsError> {
+/// The first record from `from_delta` on that carries the batch's largest timestamp.
+pub fn find_max_timestamp(
+    batch: &[u8],
+    header: &BatchHeader,
+    from_delta: i32,
+) -> Result<Option<FoundRecord>, RecordsError> {
     let max = header.max_timestamp;
-    search(batch, |found| found.timestamp >= max)
+    search(batch, from_delta, |found| found.timestamp >= max)
 }
 
-fn search(batch: &[u8], wanted: impl Fn(&FoundRecord) -> bool) -> Result<Option<FoundRecord>, RecordsError> {
+fn search(
+    batch: &[u8],
+    from_delta: i32,
+    wanted: impl Fn(&FoundRecord) -> bool,
+) -> Result<Option<FoundRecord>, RecordsError> {
     let malformed = |index| RecordsError::Malformed { index, count: 0 };
     let header = BatchHeader::parse(batch).map_err(|_| malformed(0))?;
     if header.is_log_append_time() {
         // All records carry the batch's one timestamp.
         let found = FoundRecord {
-            offset_delta: 0,
+            offset_delta: from_delta.max(0),
             timestamp: header.max_timestamp,
         };
         return Ok(wanted(&found).then_some(found));
@@ -110,7 +123,7 @@ fn search(batch: &[u8], wanted: impl Fn(&FoundRecord) -> bool) -> Result<Option<
             index,
             count: header.record_count,
         })?;
-        if wanted(&found) {
+        if found.offset_delta >= from_delta && wanted(&found) {
             return Ok(Some(found));
         }
     }

@@ -70,7 +70,7 @@ fn every_codec_is_admitted_untouched_and_searched_to_the_exact_record() {
         assert_eq!(admitted.header.codec(), Some(codec));
         assert_eq!(admitted.producer().unwrap().base_sequence, 5);
         let found = |timestamp| {
-            find_timestamp(&batch, timestamp)
+            find_timestamp(&batch, timestamp, 0)
                 .unwrap()
                 .map(|found| (found.offset_delta, found.timestamp))
         };
@@ -78,6 +78,9 @@ fn every_codec_is_admitted_untouched_and_searched_to_the_exact_record() {
         assert_eq!(found(11), Some((1, 40)));
         assert_eq!(found(41), Some((4, 50)));
         assert_eq!(found(51), None);
+        // Below the log's start nothing is found.
+        let behind = find_timestamp(&batch, 11, 2).unwrap();
+        assert_eq!(behind.map(|found| found.offset_delta), Some(3));
     }
 }
 
@@ -85,7 +88,7 @@ fn every_codec_is_admitted_untouched_and_searched_to_the_exact_record() {
 fn the_first_record_with_the_largest_timestamp_is_found() {
     let batch = encoded(&[10, 40, 20, 40], Compression::Zstd);
     let header = BatchHeader::parse(&batch).unwrap();
-    let found = find_max_timestamp(&batch, &header).unwrap().unwrap();
+    let found = find_max_timestamp(&batch, &header, 0).unwrap().unwrap();
     assert_eq!((found.offset_delta, found.timestamp), (1, 40));
 }
 
@@ -102,7 +105,7 @@ fn trace_14_log_append_time_is_set_with_a_right_crc() {
     let decoded = RecordBatchDecoder::decode(&mut stored).unwrap(); // checks the CRC
     assert_eq!(decoded.records.len(), 2);
     assert!(admit(&admitted.bytes, &admission).is_ok());
-    let found = find_timestamp(&admitted.bytes, 77_000).unwrap().unwrap();
+    let found = find_timestamp(&admitted.bytes, 77_000, 0).unwrap().unwrap();
     assert_eq!((found.offset_delta, found.timestamp), (0, 77_000));
 }
 
@@ -226,6 +229,6 @@ proptest! {
         let crc = header::crc_of(&batch);
         batch[17..21].copy_from_slice(&crc.to_be_bytes());
         let _ = admit(&Bytes::from(batch.clone()), &ADMISSION);
-        let _ = find_timestamp(&batch, 1);
+        let _ = find_timestamp(&batch, 1, 0);
     }
 }

@@ -8,6 +8,10 @@ use super::segments::{LoadError, Loaded};
 use super::{ReadError, Reader};
 use crate::batch::{FoundRecord, RecordsError, find_max_timestamp, find_timestamp};
 
+/// Segments that one query looks into: one that was compacted away is looked up again, one that reaches
+/// below the log start is followed by its neighbour.
+const TRIES_MAX: usize = 3;
+
 /// What is asked of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetQuery {
@@ -44,22 +48,30 @@ impl Reader {
                 leader_epoch,
             })
         };
-        let query = match query {
-            OffsetQuery::Earliest => return plain(snapshot.log_start_offset),
+        let log_start = snapshot.log_start_offset;
+        let mut query = match query {
+            OffsetQuery::Earliest => return plain(log_start),
             OffsetQuery::Latest => return plain(snapshot.high_watermark),
             OffsetQuery::Timestamp(timestamp) => TimestampQuery::AtLeast(timestamp),
             OffsetQuery::MaxTimestamp => TimestampQuery::Max,
         };
-        // An object that is gone was compacted meanwhile: its segments are elsewhere now.
-        for _ in 0..2 {
+        for _ in 0..TRIES_MAX {
             let Some(located) = self.metadata.search_timestamp(partition, query).await?? else {
                 return plain(-1);
             };
             match self.segments.get(&located).await {
                 Ok((loaded, _)) => {
-                    let found = tokio::task::spawn_blocking(move || search(&loaded, &located, query))
+                    let searching = move || search(&loaded, &located, query, log_start);
+                    let found = tokio::task::spawn_blocking(searching)
                         .await
                         .map_err(|_| ReadError::Busy)?;
+                    if let (Ok(None), TimestampQuery::AtLeast(timestamp)) = (&found, query)
+                        && located.segment.base_offset < log_start
+                    {
+                        let offset = located.segment.last_offset + 1;
+                        query = TimestampQuery::AtLeastFrom { timestamp, offset };
+                        continue;
+                    }
                     return found
                         .map_err(|_| ReadError::Damaged {
                             partition,
@@ -102,20 +114,24 @@ fn search(
     loaded: &Loaded,
     located: &LocatedSegment,
     query: TimestampQuery,
+    log_start: i64,
 ) -> Result<Option<(i64, i64)>, RecordsError> {
     let base_offset = located.segment.base_offset;
     let least = match query {
-        TimestampQuery::AtLeast(timestamp) => timestamp,
+        TimestampQuery::AtLeast(timestamp) | TimestampQuery::AtLeastFrom { timestamp, .. } => timestamp,
         TimestampQuery::Max => located.segment.max_timestamp,
     };
-    for (base, header, position) in loaded.walk(base_offset, base_offset) {
+    for (base, header, position) in loaded.walk(base_offset, log_start.max(base_offset)) {
         if header.max_timestamp < least {
             continue;
         }
         let batch = loaded.slice(position, header.length_bytes);
+        let from_delta = i32::try_from(log_start - base).unwrap_or(0);
         let found: Option<FoundRecord> = match query {
-            TimestampQuery::AtLeast(timestamp) => find_timestamp(&batch, timestamp)?,
-            TimestampQuery::Max => find_max_timestamp(&batch, &header)?,
+            TimestampQuery::AtLeast(timestamp) | TimestampQuery::AtLeastFrom { timestamp, .. } => {
+                find_timestamp(&batch, timestamp, from_delta)?
+            }
+            TimestampQuery::Max => find_max_timestamp(&batch, &header, from_delta)?,
         };
         if let Some(found) = found {
             return Ok(Some((base + i64::from(found.offset_delta), found.timestamp)));
