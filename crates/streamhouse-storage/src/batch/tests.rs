@@ -79,7 +79,7 @@ fn every_codec_is_admitted_untouched_and_searched_to_the_exact_record() {
         assert_eq!(found(41), Some((4, 50)));
         assert_eq!(found(51), None);
         // Below the log's start nothing is found.
-        let behind = find_timestamp(&batch, 11, 2).unwrap();
+        let behind = find_timestamp(&batch, 21, 2).unwrap();
         assert_eq!(behind.map(|found| found.offset_delta), Some(3));
     }
 }
