@@ -3,9 +3,9 @@
 //! Invariant: a range is answered with exactly its bytes or with an error, never with fewer.
 
 use std::fs::{File, Metadata};
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -13,9 +13,12 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use object_store::path::Path;
 use object_store::{Attributes, GetOptions, GetResult, GetResultPayload, ObjectMeta, Result};
+use rustix::io::Errno;
 
 use super::error::{LocalError, RangeError};
 use super::reuse::ReadMemory;
+use super::staging::BLOCK_BYTES;
+use super::write::{DIRECT_BYTES_MIN, set_direct};
 use super::{LocalStore, Room, STORE};
 
 /// Bytes read in one call of a blocking thread: any segment in one piece, so that nothing has to be
@@ -44,8 +47,13 @@ impl Room {
 }
 
 impl OpenObject {
-    /// The bytes of a range that lies within the object.
-    pub(super) fn read(&self, range: Range<u64>, memory: &ReadMemory) -> Result<Bytes, LocalError> {
+    /// The bytes of a range that lies within the object. Once `large`, always: it stays with the file.
+    pub(super) fn read(
+        &self,
+        range: Range<u64>,
+        large: bool,
+        memory: &ReadMemory,
+    ) -> Result<Bytes, LocalError> {
         let length_bytes = self.meta.size;
         if range.start > range.end || range.end > length_bytes {
             return Err(LocalError::Range(RangeError {
@@ -54,22 +62,21 @@ impl OpenObject {
                 length_bytes,
             }));
         }
-        let failed = |source| LocalError::io(&self.path, source);
-        let wanted = range.end - range.start;
-        // Reading to the end of a limited reader fills memory that was never zeroed.
-        let mut bytes = memory.take(usize::try_from(wanted).unwrap_or(usize::MAX));
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(range.start)).map_err(failed)?;
-        file.take(wanted).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 != wanted {
+        let wanted = (range.end - range.start) as usize;
+        let (bytes, actual) = match large {
+            true => read_large(&self.file, &range, memory),
+            false => read_small(&self.file, &range),
+        }
+        .map_err(|source| LocalError::io(&self.path, source))?;
+        if actual != wanted {
             return Err(LocalError::Short {
                 path: self.path.clone(),
                 position: range.start,
-                wanted,
-                actual: bytes.len() as u64,
+                wanted: wanted as u64,
+                actual: actual as u64,
             });
         }
-        Ok(memory.lend(bytes))
+        Ok(bytes)
     }
 
     /// Answers a GET; the bytes are read chunk by chunk as they are asked for.
@@ -88,6 +95,7 @@ impl OpenObject {
             true => stream::empty().boxed(),
             false => {
                 let (store, object) = (store.clone(), Arc::new(self));
+                let large = range.end.saturating_sub(range.start) >= DIRECT_BYTES_MIN as u64;
                 let step = move |position: u64| {
                     let (store, object, end) = (store.clone(), Arc::clone(&object), range.end);
                     async move {
@@ -96,7 +104,7 @@ impl OpenObject {
                         }
                         let next = end.min(position + CHUNK_BYTES);
                         let bytes = store
-                            .blocking(move |room| object.read(position..next, &room.reading))
+                            .blocking(move |room| object.read(position..next, large, &room.reading))
                             .await?;
                         Ok(Some((bytes, next)))
                     }
@@ -112,6 +120,58 @@ impl OpenObject {
             extensions: object_store::Extensions::default(),
         })
     }
+}
+
+/// The bytes and their number.
+fn read_small(mut file: &File, range: &Range<u64>) -> io::Result<(Bytes, usize)> {
+    // Reading to the end of a limited reader fills memory that was never zeroed.
+    let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+    file.seek(SeekFrom::Start(range.start))?;
+    file.take(range.end - range.start).read_to_end(&mut bytes)?;
+    let actual = bytes.len();
+    Ok((Bytes::from(bytes), actual))
+}
+
+/// Reads whole blocks of the disk, straight into the memory that is handed out: the way through the page
+/// cache costs a copy, and what was written past it is not there.
+fn read_large(file: &File, range: &Range<u64>, memory: &ReadMemory) -> io::Result<(Bytes, usize)> {
+    let first = range.start - range.start % BLOCK_BYTES as u64;
+    let skipped = (range.start - first) as usize;
+    let wanted = (range.end - range.start) as usize;
+    let mut block = memory.take(wanted);
+    let blocks = (skipped + wanted).next_multiple_of(BLOCK_BYTES);
+    let target = &mut block.aligned()[..blocks];
+    let read = match set_direct(file, true)? {
+        true => match fill(file, first, target) {
+            // A file system may accept the flag and refuse the read.
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                set_direct(file, false)?;
+                fill(file, first, target)?
+            }
+            result => result?,
+        },
+        false => fill(file, first, target)?,
+    };
+    let actual = read.saturating_sub(skipped).min(wanted);
+    Ok((block.lend(skipped..skipped + actual), actual))
+}
+
+/// Reads until the target is full or the file ends; how much was read.
+fn fill(file: &File, position: u64, target: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < target.len() {
+        match file.read_at(&mut target[filled..], position + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        // Only the end of the file is no whole block; going on from there would not be aligned.
+        if filled % BLOCK_BYTES != 0 {
+            break;
+        }
+    }
+    Ok(filled)
 }
 
 pub(super) fn object_meta(location: Path, metadata: &Metadata) -> ObjectMeta {

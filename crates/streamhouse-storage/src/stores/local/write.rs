@@ -21,9 +21,9 @@ use super::read::e_tag;
 use super::staging::BLOCK_BYTES;
 use super::{Room, not_implemented};
 
-/// From this size on a payload goes past the page cache: it is read from our own cache or not at all,
-/// and copying it through the page cache costs more than twice the CPU time.
-const DIRECT_BYTES_MIN: usize = 256 * 1024;
+/// From this size on bytes go past the page cache, both ways: they are read from our own cache or from the
+/// disk, and copying them through the page cache costs more than twice the CPU time.
+pub(super) const DIRECT_BYTES_MIN: usize = 256 * 1024;
 
 /// A PUT on its way to a blocking thread.
 pub(super) struct Put {
@@ -196,7 +196,7 @@ fn reserve(file: &File, length: usize) -> io::Result<()> {
 }
 
 /// False where the file system knows no direct writes.
-fn set_direct(file: &File, direct: bool) -> io::Result<bool> {
+pub(super) fn set_direct(file: &File, direct: bool) -> io::Result<bool> {
     let mut flags = rustix::fs::fcntl_getfl(file)?;
     flags.set(OFlags::DIRECT, direct);
     match rustix::fs::fcntl_setfl(file, flags) {
