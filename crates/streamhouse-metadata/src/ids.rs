@@ -1,9 +1,17 @@
 //! The identifiers of the system, each a type of its own so that none can stand in for another.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+/// A map keyed by identifiers. A commit asks maps some ten times a batch, and the hasher of the standard
+/// library was the largest part of that; this one is seeded per process, too.
+pub type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// See [`IdMap`].
+pub type IdSet<K> = HashSet<K, foldhash::fast::RandomState>;
 
 /// Identifies a topic for its whole life; a recreated name gets a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::{prop_assert, prop_assert_eq, proptest};
-use streamhouse_metadata::ids::{StoreTime, TopicId, TopicPartition};
+use streamhouse_metadata::ids::{IdMap, StoreTime, TopicId, TopicPartition};
 use streamhouse_metadata::model::commit::{AppendRefusal, BatchEntry, BatchOutcome, CommitObject};
 use streamhouse_metadata::model::producer::{ProducerStamp, REMEMBERED_BATCHES};
 use streamhouse_metadata::rules::append::{AppendStates, Judged, PartitionState, judge};
@@ -53,8 +53,8 @@ impl Made {
 
 fn states() -> AppendStates {
     AppendStates {
-        partitions: HashMap::from([(P, PartitionState::EMPTY)]),
-        producers: HashMap::new(),
+        partitions: [(P, PartitionState::EMPTY)].into_iter().collect(),
+        producers: IdMap::default(),
     }
 }
 

@@ -5,10 +5,10 @@
 //! batches of one partition becomes one segment; bytes of other batches are dead. Not here: who may
 //! commit, numbers and deadlines (the store asks before), and row numbers of objects.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::ids::{StoreTime, TopicPartition};
+use crate::ids::{IdMap, StoreTime, TopicPartition};
 use crate::model::commit::{AppendRefusal, BatchEntry, BatchOutcome, CommitObject, ObjectOutcomes};
 use crate::model::producer::ProducerState;
 use crate::model::segment::NewSegment;
@@ -37,8 +37,8 @@ impl PartitionState {
 /// A partition that is missing here does not exist. A producer that is missing has no row.
 #[derive(Clone, Debug, Default)]
 pub struct AppendStates {
-    pub partitions: HashMap<TopicPartition, PartitionState>,
-    pub producers: HashMap<(TopicPartition, i64), ProducerState>,
+    pub partitions: IdMap<TopicPartition, PartitionState>,
+    pub producers: IdMap<(TopicPartition, i64), ProducerState>,
 }
 
 /// What a commit leads to. The new states lie in the [`AppendStates`] that were passed in.

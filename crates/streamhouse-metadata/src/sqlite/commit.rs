@@ -5,7 +5,6 @@
 //! wait in that row's `delta` (and in memory) until `settle` merges them. The order of the questions is
 //! TRACES 8–10: the stored answer first, then the incarnation, the number, the deadline.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
@@ -13,7 +12,7 @@ use rusqlite::{OptionalExtension, params};
 use super::encoding::{Delta, DeltaSegment, SegmentKeys, decode, encode};
 use super::hot::RecentObject;
 use super::writer::Writer;
-use crate::ids::{ObjectId, ObjectName, StoreTime, TopicPartition};
+use crate::ids::{IdMap, ObjectId, ObjectName, StoreTime, TopicPartition};
 use crate::model::commit::{CommitAnswer, CommitObject, CommitRequest};
 use crate::model::object::ObjectLocation;
 use crate::model::segment::{NewSegment, Segment};
@@ -107,10 +106,10 @@ impl Writer {
     fn load_states(
         &self,
         request: &CommitRequest,
-    ) -> Result<(AppendStates, HashMap<TopicPartition, i64>), StoreError> {
+    ) -> Result<(AppendStates, IdMap<TopicPartition, i64>), StoreError> {
         let hot = self.shared.hot.read();
         let mut states = AppendStates::default();
-        let mut rows = HashMap::new();
+        let mut rows = IdMap::default();
         for batch in request.objects.iter().flat_map(|o| &o.batches) {
             let Some(partition) = hot.live(&batch.partition) else {
                 continue;
@@ -149,7 +148,7 @@ impl Writer {
         placed: &[Placed<'_>],
         judged: &Judged,
         states: &AppendStates,
-        rows: &HashMap<TopicPartition, i64>,
+        rows: &IdMap<TopicPartition, i64>,
     ) -> Delta {
         let mut delta = Delta::default();
         for object in placed {
@@ -179,7 +178,7 @@ impl Writer {
         request: &CommitRequest,
         judged: &Judged,
         placed: &[Placed<'_>],
-        rows: &HashMap<TopicPartition, i64>,
+        rows: &IdMap<TopicPartition, i64>,
         delta: &Delta,
         now: StoreTime,
     ) -> Result<(), StoreError> {

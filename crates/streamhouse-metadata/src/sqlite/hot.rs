@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::ids::{IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
+use crate::ids::{IdMap, IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::object::{InlineBacklog, ObjectLocation};
 use crate::model::partition::PartitionSnapshot;
 use crate::model::quota::ClientQuotas;
@@ -62,10 +62,10 @@ pub(super) struct Hot {
     /// Under [`topic_name_key`], so that names which would collide meet.
     pub(super) names: HashMap<String, TopicId>,
     pub(super) live_partitions: u64,
-    pub(super) partitions: HashMap<TopicPartition, Partition>,
-    pub(super) partition_of_row: HashMap<i64, TopicPartition>,
+    pub(super) partitions: IdMap<TopicPartition, Partition>,
+    pub(super) partition_of_row: IdMap<i64, TopicPartition>,
     pub(super) incarnations: HashMap<IncarnationId, Incarnation>,
-    pub(super) recent_objects: HashMap<ObjectId, RecentObject>,
+    pub(super) recent_objects: IdMap<ObjectId, RecentObject>,
     pub(super) recent_rows: usize,
     /// Every segment of objects up to this row number is merged.
     pub(super) settled_object: i64,

@@ -3,13 +3,11 @@
 //! A state that changed since it was merged is dirty and stays in memory, because only it is true; a
 //! clean one may go at any time. Not here: what a state means (`rules::producer`).
 
-use std::collections::HashMap;
-
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::encoding::{decode, encode};
 use super::writer::Writer;
-use crate::ids::StoreTime;
+use crate::ids::{IdMap, StoreTime};
 use crate::model::producer::ProducerState;
 use crate::store::StoreError;
 
@@ -25,7 +23,7 @@ struct Cached {
 /// By partition row, then producer id.
 #[derive(Debug, Default)]
 pub(super) struct ProducerCache {
-    partitions: HashMap<i64, HashMap<i64, Cached>>,
+    partitions: IdMap<i64, IdMap<i64, Cached>>,
     total: usize,
 }
 

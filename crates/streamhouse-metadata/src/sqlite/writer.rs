@@ -4,7 +4,6 @@
 //! the shared [`Hot`] state only after SQLite has committed. Once something failed in a way that leaves
 //! doubt about what is stored, it refuses every further job. The jobs stand in files of their own.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -19,7 +18,7 @@ use super::options::SqliteOptions;
 use super::producers::ProducerCache;
 use super::settle::{Round, Trim};
 use super::threads::Owner;
-use crate::ids::{StoreTime, TopicPartition};
+use crate::ids::{IdSet, StoreTime, TopicPartition};
 use crate::store::StoreError;
 
 /// The log of SQLite is copied into the database in the background each time this much was written.
@@ -51,7 +50,7 @@ pub(super) struct Writer {
     /// Commits up to this one are merged.
     pub(super) merged_commit: i64,
     /// Partitions with something to merge that the running round does not cover.
-    pub(super) dirty: HashSet<TopicPartition>,
+    pub(super) dirty: IdSet<TopicPartition>,
     pub(super) round: Option<Round>,
     pub(super) trim: Trim,
     /// A round that the bound demanded goes on by itself.
