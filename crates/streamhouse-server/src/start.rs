@@ -187,7 +187,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         },
         metadata.clone(),
         objects.store.clone(),
-        tail,
+        tail.clone(),
         metrics.clone(),
     ));
     let upkeep = Upkeep::new(
@@ -195,8 +195,13 @@ pub async fn start(house: House) -> Result<Running, StartError> {
             objects: objects.store.clone(),
             metadata: metadata.clone(),
             identity: writer.identity(),
+            tail: tail.clone(),
         },
-        UpkeepOptions::default(),
+        UpkeepOptions {
+            retention_check_interval: config.retention_check_interval,
+            deleting_grace: config.delete_grace,
+            ..UpkeepOptions::default()
+        },
         nudge.clone(),
         abandoned,
         &metrics,
@@ -444,6 +449,8 @@ fn settings(config: &Config) -> Settings {
             partitions_max: config.partitions_max,
         },
         fetch_bytes_max: config.fetch_bytes_max,
+        message_bytes_max: config.message_bytes_max,
+        retention_check_interval: config.retention_check_interval,
     }
 }
 

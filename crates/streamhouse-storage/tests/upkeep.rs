@@ -22,11 +22,13 @@ use streamhouse_metadata::testing::{FlakyStore, ManualClock};
 use streamhouse_observability::{Metrics, MetricsOptions};
 use streamhouse_storage::batch::BatchHeader;
 use streamhouse_storage::object::{Part, build, key_of, open_index, verify_segment};
+use streamhouse_storage::reader::Tail;
 use streamhouse_storage::stores::faulty::{Call, Faulty, Plan};
 use streamhouse_storage::upkeep::abandoned::{Abandoned, AbandonedTask};
 use streamhouse_storage::upkeep::compaction::CompactionTask;
 use streamhouse_storage::upkeep::deleting::DeletingTask;
 use streamhouse_storage::upkeep::orphans::OrphansTask;
+use streamhouse_storage::upkeep::retention::{RetentionTask, TrimTask};
 use streamhouse_storage::upkeep::scheduler::{Nudge, Upkeep};
 use streamhouse_storage::upkeep::{Next, UpkeepError, UpkeepOptions, UpkeepParts};
 use streamhouse_storage::writer::Identity;
@@ -94,6 +96,7 @@ impl House {
                 objects: Arc::new(self.faulty.clone()),
                 metadata: Arc::clone(&self.metadata) as Arc<dyn MetadataStore>,
                 identity: receiver,
+                tail: Arc::new(Tail::new(1 << 20, 0)),
             },
             identity,
             number: std::sync::atomic::AtomicU64::new(0),
@@ -438,6 +441,52 @@ async fn trace_16_an_abandoned_upload_is_deleted_after_the_put_deadline() {
     assert_eq!(house.records(0).await.len(), 1);
 }
 
+/// Too old, a log's records go at once for readers, its rows next, and its objects after the grace period.
+#[tokio::test]
+async fn retention_frees_rows_at_once_and_objects_after_the_grace_period() {
+    let house = house().await;
+    let agent = house.start().await;
+    for label in ["a", "b"] {
+        agent.commit_inline(&house, &[0, 1], label).await;
+    }
+    let (compaction, _) = agent.compaction();
+    compaction.run_once().await.unwrap();
+    agent.commit_inline(&house, &[0], "c").await;
+    assert_eq!(house.keys().await.len(), 1);
+    agent.parts.tail.raise_log_start(house.partition(0), 0);
+
+    let retention = RetentionTask::new(agent.parts.clone(), options());
+    let trim = TrimTask(agent.parts.clone());
+    let deleting = DeletingTask::new(agent.parts.clone(), options());
+    // The batches carry the first timestamp there is; by default a week is kept.
+    house.clock.advance(Duration::from_secs(8 * 24 * 60 * 60));
+    let report = retention.run_once().await.unwrap();
+    assert_eq!((report.raised, report.next), (2, Next::Now));
+    let snapshots = house
+        .metadata
+        .snapshots(&[house.partition(0), house.partition(1)])
+        .await
+        .unwrap();
+    for snapshot in snapshots {
+        let snapshot = snapshot.unwrap();
+        assert_eq!(snapshot.log_start_offset, snapshot.high_watermark);
+    }
+    assert_eq!(trim.run_once().await.unwrap(), Next::Idle);
+    assert_eq!(retention.run_once().await.unwrap().next, Next::Idle);
+    assert_eq!(house.metadata.inline_backlog().await.unwrap().objects, 0);
+    assert_eq!(
+        deleting.run_once().await.unwrap().deleted,
+        0,
+        "within the grace period"
+    );
+    assert_eq!(house.keys().await.len(), 1);
+    house
+        .clock
+        .advance(options().deleting_grace + Duration::from_millis(1));
+    assert_eq!(deleting.run_once().await.unwrap().deleted, 1);
+    assert_eq!(house.keys().await, Vec::<String>::new());
+}
+
 /// Settled, upkeep asks neither store anything, however long nothing happens.
 #[tokio::test]
 async fn an_idle_server_comes_to_rest() {
@@ -451,6 +500,7 @@ async fn an_idle_server_comes_to_rest() {
         put_deadline: Duration::ZERO,
         deleting_grace: Duration::ZERO,
         settle_after: Duration::from_millis(1),
+        retention_check_interval: Duration::from_millis(1),
         ..UpkeepOptions::default()
     };
     let abandoned = Abandoned::new(nudge.clone());

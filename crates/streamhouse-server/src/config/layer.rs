@@ -96,6 +96,10 @@ settings! {
     partitions_max: u32,
     /// Largest record batch a producer may send [default: 1048588, as Kafka]
     message_bytes_max: Size,
+    /// How often retention is enforced while there is something to enforce [default: 5m, as Kafka]
+    retention_check_interval: Span,
+    /// How long an object that nothing names any more is kept for readers that found it before [default: 60s]
+    delete_grace: Span,
     /// Largest request frame [default: 100MiB]
     frame_bytes_max: Size,
     /// Largest fetch response, except that it always holds one batch [default: 55MiB]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kafka_protocol::protocol::StrBytes;
 use streamhouse_metadata::model::topic::TopicLimits;
@@ -34,6 +35,9 @@ pub struct Settings {
     pub default_partitions: i32,
     pub limits: TopicLimits,
     pub fetch_bytes_max: u32,
+    /// Of topics that say nothing.
+    pub message_bytes_max: u32,
+    pub retention_check_interval: Duration,
 }
 
 /// One agent, as its handlers see it. Made once, shared by all connections.

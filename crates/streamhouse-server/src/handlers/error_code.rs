@@ -7,6 +7,7 @@
 use kafka_protocol::ResponseError;
 use streamhouse_metadata::model::commit::AppendRefusal;
 use streamhouse_metadata::model::topic::{TopicConfigError, TopicNameError};
+use streamhouse_metadata::store::admin::{AlterConfigError, DeleteRecordsError};
 use streamhouse_metadata::store::{StoreError, TopicError};
 use streamhouse_observability::families::{ApiOutcome, ProducerErrorType};
 use streamhouse_storage::batch::{BatchError, HeaderError};
@@ -51,6 +52,30 @@ pub enum RequestFault {
     UnknownLeaderEpoch { got: i32, current: i32 },
     #[error("leader epoch {got} is older than {current}")]
     FencedLeaderEpoch { got: i32, current: i32 },
+    #[error("broker {got} is not this one: {node}")]
+    NotThisBroker { got: String, node: i32 },
+    #[error("resources of type {0} have no configuration here")]
+    ResourceType(i8),
+    #[error("the resource is named twice in one request")]
+    ResourceTwice,
+    #[error("a config is named twice for one resource")]
+    ConfigTwice,
+    #[error("{0} needs a value")]
+    ConfigNull(String),
+    #[error("there is no config operation {0}")]
+    ConfigOperation(i8),
+    #[error("{0} is set by the operator in the agent's own configuration")]
+    StaticConfig(String),
+    #[error("there are no endpoints of type {0} here")]
+    EndpointType(i8),
+    #[error("leaders are not elected here: the partition has the leader it prefers")]
+    ElectionNotNeeded,
+    #[error("there is no election of type {0}")]
+    ElectionType(i8),
+    #[error("no reassignment of the partition is under way")]
+    NoReassignment,
+    #[error("partitions are not assigned to brokers here: the object store replicates")]
+    Reassignment,
     #[error("there is no fetch session {0}")]
     FetchSession(i32),
 }
@@ -74,6 +99,18 @@ pub fn request_fault(fault: &RequestFault) -> ResponseError {
         RequestFault::SpecialTimestamp(_) => ResponseError::UnsupportedVersion,
         RequestFault::UnknownLeaderEpoch { .. } => ResponseError::UnknownLeaderEpoch,
         RequestFault::FencedLeaderEpoch { .. } => ResponseError::FencedLeaderEpoch,
+        RequestFault::NotThisBroker { .. }
+        | RequestFault::ResourceType(_)
+        | RequestFault::ResourceTwice
+        | RequestFault::ConfigTwice
+        | RequestFault::ConfigNull(_)
+        | RequestFault::ConfigOperation(_)
+        | RequestFault::ElectionType(_) => ResponseError::InvalidRequest,
+        RequestFault::StaticConfig(_) => ResponseError::InvalidConfig,
+        RequestFault::EndpointType(_) => ResponseError::UnsupportedEndpointType,
+        RequestFault::ElectionNotNeeded => ResponseError::ElectionNotNeeded,
+        RequestFault::NoReassignment => ResponseError::NoReassignmentInProgress,
+        RequestFault::Reassignment => ResponseError::InvalidReplicaAssignment,
         RequestFault::FetchSession(_) => ResponseError::FetchSessionIdNotFound,
     }
 }
@@ -107,6 +144,7 @@ pub fn batch(error: &BatchError) -> ResponseError {
         | BatchError::Truncated { .. }
         | BatchError::Crc { .. } => ResponseError::CorruptMessage,
         BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        BatchError::Timestamp { .. } => ResponseError::InvalidTimestamp,
         BatchError::Transactional => ResponseError::InvalidTxnState,
         BatchError::Codec(_) => ResponseError::UnsupportedCompressionType,
     }
@@ -120,6 +158,7 @@ pub fn batch_type(error: &BatchError) -> ProducerErrorType {
         | BatchError::Control
         | BatchError::Count { .. }
         | BatchError::Producer { .. }
+        | BatchError::Timestamp { .. }
         | BatchError::Codec(_)
         | BatchError::Header(HeaderError::Magic(_)) => ProducerErrorType::Invalid,
         BatchError::Header(HeaderError::Short { .. } | HeaderError::Length(_))
@@ -159,6 +198,21 @@ pub fn topic(error: &TopicError) -> ResponseError {
         TopicError::TooMany { .. } => ResponseError::PolicyViolation,
         TopicError::NotMorePartitions { .. } => ResponseError::InvalidPartitions,
         TopicError::Store(error) => store(error),
+    }
+}
+
+pub fn alter_config(error: &AlterConfigError) -> ResponseError {
+    match error {
+        AlterConfigError::Unknown => ResponseError::UnknownTopicOrPartition,
+        AlterConfigError::Config(error) => topic_config(error),
+        AlterConfigError::Store(error) => store(error),
+    }
+}
+
+pub fn delete_records(error: &DeleteRecordsError) -> ResponseError {
+    match error {
+        DeleteRecordsError::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+        DeleteRecordsError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
     }
 }
 

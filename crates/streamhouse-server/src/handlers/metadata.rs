@@ -22,9 +22,10 @@ use super::response::{EncodeError, Response};
 use super::topics::{KnownTopic, TopicKey};
 
 /// Bits of the operations that exist for a topic and for the cluster (KIP-430).
-const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
-const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
-const NOT_ASKED: i32 = i32::MIN;
+pub(super) const TOPIC_OPERATIONS: i32 =
+    1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+pub(super) const NOT_ASKED: i32 = i32::MIN;
 
 pub async fn handle(context: &RequestContext, request: MetadataRequest) -> Result<Response, EncodeError> {
     let agent = &context.agent;

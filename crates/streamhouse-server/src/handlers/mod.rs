@@ -5,17 +5,26 @@
 //!
 //! All handlers follow Apache Kafka 4.3 where its protocol leaves room; each file names its deviations.
 
+pub mod alter_partition_reassignments;
 pub mod api_versions;
+pub mod configs;
 pub mod context;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_log_dirs;
+pub mod describe_topic_partitions;
+pub mod elect_leaders;
 pub mod error_code;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod init_producer_id;
 pub mod list_offsets;
+pub mod list_partition_reassignments;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod response;
 pub mod topics;
@@ -63,8 +72,19 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::ApiVersions, 0, 4),
     served(ApiKey::CreateTopics, 2, 7),
     served(ApiKey::DeleteTopics, 1, 6),
+    served(ApiKey::DeleteRecords, 0, 2),
     served(ApiKey::InitProducerId, 0, 5),
+    served(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    served(ApiKey::DescribeConfigs, 1, 4),
+    served(ApiKey::AlterConfigs, 0, 2),
+    served(ApiKey::DescribeLogDirs, 1, 4),
     served(ApiKey::CreatePartitions, 0, 3),
+    served(ApiKey::ElectLeaders, 0, 2),
+    served(ApiKey::IncrementalAlterConfigs, 0, 1),
+    served(ApiKey::AlterPartitionReassignments, 0, 1),
+    served(ApiKey::ListPartitionReassignments, 0, 0),
+    served(ApiKey::DescribeCluster, 0, 2),
+    served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 /// Finds the API if we serve that version of it.
@@ -118,6 +138,17 @@ pub async fn handle(
         ApiKey::DeleteTopics => answer!(delete_topics::handle),
         ApiKey::InitProducerId => answer!(init_producer_id::handle),
         ApiKey::CreatePartitions => answer!(create_partitions::handle),
+        ApiKey::DeleteRecords => answer!(delete_records::handle),
+        ApiKey::OffsetForLeaderEpoch => answer!(offset_for_leader_epoch::handle),
+        ApiKey::DescribeConfigs => answer!(configs::describe::handle),
+        ApiKey::AlterConfigs => answer!(configs::alter::handle),
+        ApiKey::IncrementalAlterConfigs => answer!(configs::incremental::handle),
+        ApiKey::DescribeLogDirs => answer!(describe_log_dirs::handle),
+        ApiKey::ElectLeaders => answer!(elect_leaders::handle),
+        ApiKey::AlterPartitionReassignments => answer!(alter_partition_reassignments::handle),
+        ApiKey::ListPartitionReassignments => answer!(list_partition_reassignments::handle),
+        ApiKey::DescribeCluster => answer!(describe_cluster::handle),
+        ApiKey::DescribeTopicPartitions => answer!(describe_topic_partitions::handle),
         other => Err(RequestError::UnknownApi(other as i16).into()),
     }
 }

@@ -25,6 +25,8 @@ pub struct KnownTopic {
     pub topic: Topic,
     pub metrics: Arc<TopicMetrics>,
     pub timestamp_type: TimestampType,
+    /// How far a record's timestamp may lie behind and ahead of the clock, milliseconds.
+    pub timestamp_before_after_max_ms: (i64, i64),
     /// Largest record batch, bytes.
     pub message_bytes_max: u32,
     partitions: Vec<OnceLock<PartitionWriteMetrics>>,
@@ -199,6 +201,7 @@ impl Topics {
         let known = Arc::new(KnownTopic {
             metrics,
             timestamp_type: topic.config.timestamp_type(),
+            timestamp_before_after_max_ms: topic.config.timestamp_before_after_max_ms(),
             message_bytes_max: self.limits.of(&topic.config),
             partitions,
             seen_at,

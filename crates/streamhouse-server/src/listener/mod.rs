@@ -130,7 +130,7 @@ fn start(
 }
 
 /// The API's protocol name, as metrics show it.
-fn api_name(api: kafka_protocol::messages::ApiKey) -> &'static str {
+pub fn api_name(api: kafka_protocol::messages::ApiKey) -> &'static str {
     use kafka_protocol::messages::ApiKey;
     match api {
         ApiKey::Produce => "Produce",
@@ -143,6 +143,17 @@ fn api_name(api: kafka_protocol::messages::ApiKey) -> &'static str {
         ApiKey::DeleteTopics => "DeleteTopics",
         ApiKey::InitProducerId => "InitProducerId",
         ApiKey::CreatePartitions => "CreatePartitions",
+        ApiKey::DeleteRecords => "DeleteRecords",
+        ApiKey::OffsetForLeaderEpoch => "OffsetForLeaderEpoch",
+        ApiKey::DescribeConfigs => "DescribeConfigs",
+        ApiKey::AlterConfigs => "AlterConfigs",
+        ApiKey::IncrementalAlterConfigs => "IncrementalAlterConfigs",
+        ApiKey::DescribeLogDirs => "DescribeLogDirs",
+        ApiKey::ElectLeaders => "ElectLeaders",
+        ApiKey::AlterPartitionReassignments => "AlterPartitionReassignments",
+        ApiKey::ListPartitionReassignments => "ListPartitionReassignments",
+        ApiKey::DescribeCluster => "DescribeCluster",
+        ApiKey::DescribeTopicPartitions => "DescribeTopicPartitions",
         _ => "other",
     }
 }

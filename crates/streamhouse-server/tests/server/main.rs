@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot go on ends here, with the place
 
+mod administration;
+mod compatibility;
 mod support;
 
 mod metrics;

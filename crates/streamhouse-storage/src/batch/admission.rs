@@ -17,6 +17,9 @@ pub struct Admission {
     /// `max.message.bytes`, compared with the whole batch.
     pub max_message_bytes: u32,
     pub timestamp_type: TimestampType,
+    /// How far timestamps may lie behind and ahead of `now_ms`, milliseconds, where producers give them.
+    pub timestamp_before_max_ms: i64,
+    pub timestamp_after_max_ms: i64,
     /// Becomes the timestamp of every record where the topic's type is LogAppendTime.
     pub now_ms: i64,
 }
@@ -57,6 +60,8 @@ pub enum BatchError {
     TooLarge { got: usize, max: u32 },
     #[error("CRC {got:#010x} where {expected:#010x} is announced")]
     Crc { expected: u32, got: u32 },
+    #[error("timestamp {timestamp} is too far from the server's {now}")]
+    Timestamp { timestamp: i64, now: i64 },
     #[error("clients may not write control batches")]
     Control,
     #[error("transactional batches are not supported yet")]
@@ -121,10 +126,29 @@ pub fn admit(records: &Bytes, admission: &Admission) -> Result<AdmittedBatch, Ba
             sequence: header.base_sequence,
         });
     }
+    check_timestamps(&header, admission)?;
     if codec == Codec::None {
         records::check_uncompressed(&records[header::HEADER_BYTES..], header.record_count)?;
     }
     Ok(stamp(records, header, admission))
+}
+
+/// KIP-937, by the header: its largest timestamp and that of its first record.
+fn check_timestamps(header: &BatchHeader, admission: &Admission) -> Result<(), BatchError> {
+    if admission.timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    let now = admission.now_ms;
+    let too_new = header.max_timestamp.saturating_sub(now) > admission.timestamp_after_max_ms;
+    // -1 is no timestamp.
+    let too_old = header.base_timestamp >= 0
+        && now.saturating_sub(header.base_timestamp) > admission.timestamp_before_max_ms;
+    let timestamp = match (too_new, too_old) {
+        (true, _) => header.max_timestamp,
+        (false, true) => header.base_timestamp,
+        (false, false) => return Ok(()),
+    };
+    Err(BatchError::Timestamp { timestamp, now })
 }
 
 fn stamp(records: &Bytes, mut header: BatchHeader, admission: &Admission) -> AdmittedBatch {

@@ -87,6 +87,8 @@ impl TestBatch {
     #[must_use]
     pub fn admitted(&self) -> AdmittedBatch {
         let admission = Admission {
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: i64::MAX,
             max_message_bytes: u32::MAX,
             timestamp_type: TimestampType::CreateTime,
             now_ms: 0,

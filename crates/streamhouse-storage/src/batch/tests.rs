@@ -15,6 +15,8 @@ use super::{
 };
 
 const ADMISSION: Admission = Admission {
+    timestamp_before_max_ms: i64::MAX,
+    timestamp_after_max_ms: i64::MAX,
     max_message_bytes: 1 << 20,
     timestamp_type: TimestampType::CreateTime,
     now_ms: 77_000,
@@ -95,6 +97,8 @@ fn the_first_record_with_the_largest_timestamp_is_found() {
 #[test]
 fn trace_14_log_append_time_is_set_with_a_right_crc() {
     let admission = Admission {
+        timestamp_before_max_ms: i64::MAX,
+        timestamp_after_max_ms: i64::MAX,
         timestamp_type: TimestampType::LogAppendTime,
         ..ADMISSION
     };
@@ -231,4 +235,33 @@ proptest! {
         let _ = admit(&Bytes::from(batch.clone()), &ADMISSION);
         let _ = find_timestamp(&batch, 1, 0);
     }
+}
+
+#[test]
+fn timestamps_too_far_from_the_clock_are_refused_unless_the_clock_is_ours() {
+    let batch = encoded(&[1_000, 5_000, 3_000], Compression::None);
+    let at = |now_ms, before, after, timestamp_type| {
+        let admission = Admission {
+            now_ms,
+            timestamp_before_max_ms: before,
+            timestamp_after_max_ms: after,
+            timestamp_type,
+            ..ADMISSION
+        };
+        admit(&batch, &admission).map(|_| ())
+    };
+    let theirs = TimestampType::CreateTime;
+    assert_eq!(at(4_000, i64::MAX, 1_000, theirs), Ok(()));
+    let ahead = BatchError::Timestamp {
+        timestamp: 5_000,
+        now: 4_000,
+    };
+    assert_eq!(at(4_000, i64::MAX, 999, theirs), Err(ahead));
+    let behind = BatchError::Timestamp {
+        timestamp: 1_000,
+        now: 4_000,
+    };
+    assert_eq!(at(4_000, 3_000, 1_000, theirs), Ok(()));
+    assert_eq!(at(4_000, 2_999, 1_000, theirs), Err(behind));
+    assert_eq!(at(4_000, 0, 0, TimestampType::LogAppendTime), Ok(()));
 }

@@ -102,6 +102,11 @@ impl Reader {
         }
     }
 
+    /// A partition's log begins at `offset` now, says the metadata store.
+    pub fn raise_log_start(&self, partition: TopicPartition, offset: i64) {
+        self.tail.raise_log_start(partition, offset);
+    }
+
     /// Drops what is held of a deleted topic and wakes the fetches that wait for it.
     pub fn forget(&self, topic: TopicId) {
         self.tail.forget(topic);

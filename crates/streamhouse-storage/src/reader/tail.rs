@@ -185,6 +185,21 @@ impl Tail {
         Some((snapshot, batches))
     }
 
+    /// The partition's log begins at `offset` now: nothing below it is served any more, also not from
+    /// batches whose commit was answered before and which arrive here only now (TRACES 2, 3).
+    pub fn raise_log_start(&self, partition: TopicPartition, offset: i64) {
+        let run = self.partition(partition);
+        let mut run = run.lock();
+        run.log_start_offset = run.log_start_offset.max(offset);
+        while run
+            .batches
+            .front()
+            .is_some_and(|batch| batch.base_offset + batch.records <= offset)
+        {
+            run.batches.pop_front();
+        }
+    }
+
     /// Has `waiter` rung at the next commit to any of the partitions; dropping it ends that.
     pub(super) fn wait_on(&self, partitions: impl Iterator<Item = TopicPartition>, waiter: &Arc<Waiter>) {
         for partition in partitions {

@@ -7,6 +7,7 @@ use kafka_protocol::records::RecordBatchDecoder;
 use object_store::memory::InMemory;
 use proptest::prelude::{ProptestConfig, any, proptest};
 use streamhouse_metadata::ids::{TopicId, TopicPartition};
+use streamhouse_metadata::model::retention::DeleteUpTo;
 use streamhouse_metadata::model::topic::{NewTopic, TopicConfig, TopicLimits};
 use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::MetadataStore;
@@ -517,4 +518,35 @@ async fn one_fetch_over_many_large_segments_leaves_room_for_others_and_reads_all
         }
     }
     assert_eq!(served, [true; 10]);
+}
+
+/// A raised log start is obeyed also by what arrives in the tail afterwards with an older one.
+#[tokio::test]
+async fn trace_03_the_tail_serves_nothing_below_a_raised_log_start() {
+    let house = house(1 << 20, 16 << 10).await;
+    for label in ["a", "b"] {
+        house.append(0, &[TestBatch::of(10, label)]).await;
+    }
+    let partition = house.partition(0);
+    let up_to = [(partition, DeleteUpTo::Offset(15))];
+    house.metadata.delete_records(&up_to).await.unwrap();
+    house.reader.raise_log_start(partition, 15);
+    for offset in [0, 9, 14] {
+        let refused = house.fetch(0, offset, 1 << 20).await;
+        assert!(
+            matches!(refused, Err(ReadError::OutOfRange { snapshot, .. }) if snapshot.log_start_offset == 15),
+            "{refused:?}"
+        );
+    }
+    let fetched = house.fetch(0, 15, 1 << 20).await.unwrap();
+    assert_eq!(fetched.snapshot.log_start_offset, 15);
+    assert_eq!(decode(&fetched)[0].0, 10, "whole batches, as in Kafka");
+
+    let tail = Tail::new(1 << 20, 0);
+    tail.raise_log_start(partition, 15);
+    tail.append(partition, 0, 0, &TestBatch::of(10, "a").admitted());
+    tail.append(partition, 10, 0, &TestBatch::of(10, "b").admitted());
+    assert!(tail.read(partition, 9, 1 << 20).is_none() && tail.read(partition, 14, 1 << 20).is_none());
+    let (snapshot, batches) = tail.read(partition, 15, 1 << 20).unwrap();
+    assert_eq!((snapshot.log_start_offset, batches[0].0), (15, 10));
 }

@@ -12,6 +12,7 @@ pub mod compaction;
 pub mod deleting;
 pub mod expiry;
 pub mod orphans;
+pub mod retention;
 pub mod scheduler;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use streamhouse_metadata::ids::{IncarnationId, StoreTime};
 use streamhouse_metadata::store::{MetadataStore, StoreError, SwapError};
 use tokio::sync::watch;
 
+use crate::reader::Tail;
 use crate::writer::Identity;
 
 /// What every task stands on.
@@ -31,6 +33,8 @@ pub struct UpkeepParts {
     pub metadata: Arc<dyn MetadataStore>,
     /// Under which incarnation this agent writes now.
     pub identity: watch::Receiver<Identity>,
+    /// Told of logs that begin later.
+    pub tail: Arc<Tail>,
 }
 
 /// How upkeep behaves. Durations are of the metadata store's time where rows carry it.
@@ -51,6 +55,8 @@ pub struct UpkeepOptions {
     pub producer_expiry: Duration,
     /// How long after a commit its consequences are looked for; many commits share one look.
     pub settle_after: Duration,
+    /// How often retention is looked at while there is something to look at.
+    pub retention_check_interval: Duration,
 }
 
 /// Far beyond an agent's lease and a batch's deadline, so that no zombie's batch outlives its state.
@@ -66,6 +72,7 @@ impl Default for UpkeepOptions {
             deleting_grace: Duration::from_secs(60),
             producer_expiry: Duration::from_secs(7 * 24 * 60 * 60),
             settle_after: Duration::from_secs(5),
+            retention_check_interval: Duration::from_secs(5 * 60),
         }
     }
 }

@@ -21,6 +21,7 @@ use super::compaction::CompactionTask;
 use super::deleting::DeletingTask;
 use super::expiry::{ExpireProducersTask, PurgeTask, SettleTask};
 use super::orphans::OrphansTask;
+use super::retention::{RetentionTask, TrimTask};
 use super::{Next, UpkeepError, UpkeepOptions, UpkeepParts};
 use agenda::{Agenda, Step};
 
@@ -33,6 +34,8 @@ pub struct Upkeep {
     settle: SettleTask,
     compaction: CompactionTask,
     purge: PurgeTask,
+    trim: TrimTask,
+    retention: RetentionTask,
     deleting: DeletingTask,
     abandoned: AbandonedTask,
     orphans: OrphansTask,
@@ -52,6 +55,8 @@ impl Upkeep {
             settle: SettleTask(parts.clone()),
             compaction: CompactionTask::new(parts.clone(), options.clone(), abandoned.clone()),
             purge: PurgeTask(parts.clone()),
+            trim: TrimTask(parts.clone()),
+            retention: RetentionTask::new(parts.clone(), options.clone()),
             deleting: DeletingTask::new(parts.clone(), options.clone()),
             abandoned: AbandonedTask::new(parts.clone(), options.clone(), abandoned),
             orphans: OrphansTask::new(parts.clone(), options.clone()),
@@ -118,6 +123,15 @@ impl Upkeep {
                 Ok(report.next)
             }
             Task::Purge => self.purge.run_once().await,
+            Task::Trim => self.trim.run_once().await,
+            Task::Retention => {
+                let report = self.retention.run_once().await?;
+                if report.raised > 0 {
+                    tracing::info!(partitions = report.raised, "retention moved the start of logs");
+                    self.nudge.log_start_raised();
+                }
+                Ok(report.next)
+            }
             Task::Deleting => Ok(self.deleting.run_once().await?.next),
             Task::Abandoned => self.abandoned.run_once().await,
             Task::Orphans => Ok(self.orphans.run_once().await?.next),

@@ -222,6 +222,8 @@ fn check(agent: &Agent, known: &KnownTopic, acks: i16, data: &PartitionData) -> 
     let admission = Admission {
         max_message_bytes: known.message_bytes_max,
         timestamp_type: known.timestamp_type,
+        timestamp_before_max_ms: known.timestamp_before_after_max_ms.0,
+        timestamp_after_max_ms: known.timestamp_before_after_max_ms.1,
         now_ms: now_ms(),
     };
     let batch = batch::admit(&data.records, &admission).map_err(|error| Refusal {
@@ -381,6 +383,8 @@ mod tests {
         let metrics = Metrics::new(MetricsOptions::default());
         let bytes = TestBatch::of(10, "a").bytes();
         let admission = Admission {
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: i64::MAX,
             max_message_bytes: u32::MAX,
             timestamp_type: TimestampType::CreateTime,
             now_ms: 0,

@@ -23,6 +23,8 @@ pub enum Task {
     Settle,
     Compaction,
     Purge,
+    Trim,
+    Retention,
     Deleting,
     Abandoned,
     Orphans,
@@ -30,10 +32,12 @@ pub enum Task {
 }
 
 impl Task {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Settle,
         Self::Compaction,
         Self::Purge,
+        Self::Trim,
+        Self::Retention,
         Self::Deleting,
         Self::Abandoned,
         Self::Orphans,
@@ -46,6 +50,8 @@ impl Task {
             Self::Settle => "settle",
             Self::Compaction => "compaction",
             Self::Purge => "purge",
+            Self::Trim => "trim",
+            Self::Retention => "retention",
             Self::Deleting => "deleting",
             Self::Abandoned => "abandoned",
             Self::Orphans => "orphans",
@@ -62,6 +68,8 @@ pub(super) struct Agenda {
     /// When to look for what commits have left.
     commit_look: Option<Instant>,
     committed_since_expiry: bool,
+    /// Commits do not have retention looked at before this.
+    retention_not_before: Instant,
 }
 
 /// What the scheduler is to do now.
@@ -83,8 +91,11 @@ impl Agenda {
             failures: [0; Task::ALL.len()],
             commit_look: None,
             committed_since_expiry: true,
+            retention_not_before: now + options.retention_check_interval,
             options,
         };
+        // As in Kafka a process that has just come up lets consumers come up first.
+        agenda.due[Task::Retention as usize] = Some(agenda.retention_not_before);
         agenda.new_incarnation(now);
         agenda
     }
@@ -108,6 +119,12 @@ impl Agenda {
         if heard.topic_deleted {
             self.earliest(Task::Purge, now);
         }
+        if heard.log_start_raised {
+            self.earliest(Task::Trim, now);
+        }
+        if heard.retention_changed {
+            self.earliest(Task::Retention, now + self.options.settle_after);
+        }
         if heard.abandoned {
             self.earliest(Task::Abandoned, now);
         }
@@ -119,6 +136,7 @@ impl Agenda {
         for task in [Task::Settle, Task::Compaction, Task::Deleting] {
             self.earliest(task, now);
         }
+        self.earliest(Task::Retention, self.retention_not_before.max(now));
         self.earliest(Task::ExpireProducers, now + EXPIRE_EVERY);
     }
 
@@ -138,7 +156,8 @@ impl Agenda {
         };
         match task {
             // What they took rows from may be named by nothing any more.
-            Task::Purge | Task::Compaction => self.earliest(Task::Deleting, now),
+            Task::Purge | Task::Trim | Task::Compaction => self.earliest(Task::Deleting, now),
+            Task::Retention => self.retention_not_before = now + self.options.retention_check_interval,
             // The last producer seen expires when it has been idle for that long, and nobody will say so.
             Task::ExpireProducers if std::mem::take(&mut self.committed_since_expiry) => {
                 self.earliest(task, now + self.options.producer_expiry + EXPIRE_EVERY);
@@ -213,13 +232,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn commits_have_retention_looked_at_once_in_an_interval() {
+        let now = Instant::now();
+        let mut agenda = settled(now);
+        let interval = UpkeepOptions::default().retention_check_interval;
+        let quiet = [Task::Settle, Task::Compaction, Task::Deleting];
+        for _ in 0..2 {
+            agenda.look_after_commits(now);
+            for task in quiet {
+                agenda.done(task, Next::Idle, now);
+            }
+            agenda.due[Task::ExpireProducers as usize] = None;
+            assert_eq!(agenda.step(now), Step::Sleep(Some(now + interval)));
+        }
+        let due = now + interval;
+        assert_eq!(agenda.step(due), Step::Run(Task::Retention));
+        agenda.done(Task::Retention, Next::Idle, due);
+        assert_eq!(agenda.step(due), Step::Sleep(None));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_failing_task_waits_twice_as_long_each_time_whatever_is_nudged() {
         let now = Instant::now();
         let mut agenda = settled(now);
         for pause in [1, 2, 4, 8] {
             agenda.failed(Task::Deleting, now);
             agenda.look_after_commits(now);
-            for task in [Task::Settle, Task::Compaction, Task::ExpireProducers] {
+            for task in [
+                Task::Settle,
+                Task::Compaction,
+                Task::Retention,
+                Task::ExpireProducers,
+            ] {
                 agenda.done(task, Next::Idle, now);
             }
             agenda.due[Task::ExpireProducers as usize] = None;

@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 const COMMITTED: u8 = 1;
 const TOPIC_DELETED: u8 = 2;
 const ABANDONED: u8 = 4;
+const LOG_START_RAISED: u8 = 8;
+const RETENTION_CHANGED: u8 = 16;
 
 /// Wakes the scheduler. Cheap to share.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,8 @@ pub(super) struct Heard {
     pub(super) committed: bool,
     pub(super) topic_deleted: bool,
     pub(super) abandoned: bool,
+    pub(super) log_start_raised: bool,
+    pub(super) retention_changed: bool,
 }
 
 impl Nudge {
@@ -44,6 +48,16 @@ impl Nudge {
     /// An upload was given up.
     pub fn abandoned(&self) {
         self.ring(ABANDONED);
+    }
+
+    /// A log begins later than before: what lies below is to be removed.
+    pub fn log_start_raised(&self) {
+        self.ring(LOG_START_RAISED);
+    }
+
+    /// A topic was configured anew: more may be too old or too much now.
+    pub fn retention_changed(&self) {
+        self.ring(RETENTION_CHANGED);
     }
 
     fn ring(&self, what: u8) {
@@ -63,6 +77,8 @@ impl Nudge {
             committed: unheard & COMMITTED != 0,
             topic_deleted: unheard & TOPIC_DELETED != 0,
             abandoned: unheard & ABANDONED != 0,
+            log_start_raised: unheard & LOG_START_RAISED != 0,
+            retention_changed: unheard & RETENTION_CHANGED != 0,
         }
     }
 
