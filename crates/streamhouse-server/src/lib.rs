@@ -8,4 +8,5 @@ pub mod config;
 pub mod handlers;
 pub mod http;
 pub mod listener;
+pub mod quota;
 pub mod start;

@@ -45,6 +45,7 @@ use crate::listener;
 use crate::listener::budget::Budget;
 use crate::listener::frames::Limits;
 use crate::listener::responses::ResponseMemory;
+use crate::quota::Quotas;
 
 /// Memory for requests that are no Produce, decoded.
 const PLAIN_BYTES: u64 = 32 << 20;
@@ -215,6 +216,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         },
         settings: settings(&config),
         topics: Topics::new(metadata.clone(), metrics.clone(), message_limits(&config)),
+        quotas: Quotas::new(metadata.clone()),
         metadata: metadata.clone(),
         writer: writer.clone(),
         reader,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::protocol::StrBytes;
+use streamhouse_metadata::model::quota::QuotaKey;
 use streamhouse_metadata::model::topic::TopicLimits;
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_observability::Metrics;
@@ -18,6 +19,7 @@ use super::topics::Topics;
 use crate::config::Advertised;
 use crate::listener::guard::RequestHead;
 use crate::listener::responses::ResponseMemory;
+use crate::quota::Quotas;
 
 /// How this agent is known to clients.
 #[derive(Clone, Debug)]
@@ -50,6 +52,7 @@ pub struct Agent {
     /// What fetched data may take while clients do not take it.
     pub responses: ResponseMemory,
     pub topics: Topics,
+    pub quotas: Quotas,
     /// Told of deleted topics, whose rows and objects are to go.
     pub upkeep: Nudge,
     pub metrics: Arc<Metrics>,
@@ -94,6 +97,13 @@ impl RequestContext {
     /// The request's name in logs and error messages: the agent's start and a counter.
     pub fn correlation_id(&self) -> String {
         format!("{}-{}", self.agent.instance, self.correlation)
+    }
+
+    /// Charges the client's quota; how long it is to be quiet.
+    pub async fn charge_quota(&self, key: QuotaKey, bytes: usize) -> Duration {
+        let client_id = self.head.client_id.as_deref().unwrap_or_default();
+        let quotas = &self.agent.quotas;
+        quotas.charge(key, &self.principal.name, client_id, bytes).await
     }
 
     /// Logs a failure of ours, once, where it is answered.

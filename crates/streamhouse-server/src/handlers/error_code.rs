@@ -7,7 +7,7 @@
 use kafka_protocol::ResponseError;
 use streamhouse_metadata::model::commit::AppendRefusal;
 use streamhouse_metadata::model::topic::{TopicConfigError, TopicNameError};
-use streamhouse_metadata::store::admin::{AlterConfigError, DeleteRecordsError};
+use streamhouse_metadata::store::admin::{AlterConfigError, DeleteRecordsError, QuotaError};
 use streamhouse_metadata::store::{StoreError, TopicError};
 use streamhouse_observability::families::{ApiOutcome, ProducerErrorType};
 use streamhouse_storage::batch::{BatchError, HeaderError};
@@ -66,6 +66,14 @@ pub enum RequestFault {
     ConfigOperation(i8),
     #[error("{0} is set by the operator in the agent's own configuration")]
     StaticConfig(String),
+    #[error("quotas of {0} are not supported: there are user and client-id")]
+    QuotaEntity(String),
+    #[error("the quota's entity is named twice, incompletely or not at all")]
+    QuotaFilter,
+    #[error("quota {0} is not supported: there are producer_byte_rate and consumer_byte_rate")]
+    QuotaKey(String),
+    #[error("quota {0} must be at least 1 byte a second")]
+    QuotaValue(String),
     #[error("there are no endpoints of type {0} here")]
     EndpointType(i8),
     #[error("leaders are not elected here: the partition has the leader it prefers")]
@@ -105,6 +113,10 @@ pub fn request_fault(fault: &RequestFault) -> ResponseError {
         | RequestFault::ConfigTwice
         | RequestFault::ConfigNull(_)
         | RequestFault::ConfigOperation(_)
+        | RequestFault::QuotaEntity(_)
+        | RequestFault::QuotaFilter
+        | RequestFault::QuotaKey(_)
+        | RequestFault::QuotaValue(_)
         | RequestFault::ElectionType(_) => ResponseError::InvalidRequest,
         RequestFault::StaticConfig(_) => ResponseError::InvalidConfig,
         RequestFault::EndpointType(_) => ResponseError::UnsupportedEndpointType,
@@ -206,6 +218,13 @@ pub fn alter_config(error: &AlterConfigError) -> ResponseError {
         AlterConfigError::Unknown => ResponseError::UnknownTopicOrPartition,
         AlterConfigError::Config(error) => topic_config(error),
         AlterConfigError::Store(error) => store(error),
+    }
+}
+
+pub fn quota(error: &QuotaError) -> ResponseError {
+    match error {
+        QuotaError::TooMany { .. } => ResponseError::PolicyViolation,
+        QuotaError::Store(error) => store(error),
     }
 }
 

@@ -26,6 +26,7 @@ pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod quotas;
 pub mod response;
 pub mod topics;
 
@@ -83,6 +84,8 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::IncrementalAlterConfigs, 0, 1),
     served(ApiKey::AlterPartitionReassignments, 0, 1),
     served(ApiKey::ListPartitionReassignments, 0, 0),
+    served(ApiKey::DescribeClientQuotas, 0, 1),
+    served(ApiKey::AlterClientQuotas, 0, 1),
     served(ApiKey::DescribeCluster, 0, 2),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
@@ -147,6 +150,8 @@ pub async fn handle(
         ApiKey::ElectLeaders => answer!(elect_leaders::handle),
         ApiKey::AlterPartitionReassignments => answer!(alter_partition_reassignments::handle),
         ApiKey::ListPartitionReassignments => answer!(list_partition_reassignments::handle),
+        ApiKey::DescribeClientQuotas => answer!(quotas::describe::handle),
+        ApiKey::AlterClientQuotas => answer!(quotas::alter::handle),
         ApiKey::DescribeCluster => answer!(describe_cluster::handle),
         ApiKey::DescribeTopicPartitions => answer!(describe_topic_partitions::handle),
         other => Err(RequestError::UnknownApi(other as i16).into()),

@@ -4,6 +4,8 @@
 //! stored bytes. Both carry length and header already, so the connection writes parts and knows nothing
 //! of what they are.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::Encodable;
@@ -23,6 +25,8 @@ pub struct Response {
     /// The worst of what it reports.
     pub outcome: ApiOutcome,
     pub after: Option<AfterWrite>,
+    /// How long nothing more is read from the client: it went over its quota.
+    pub throttle: Duration,
     /// Goes when it was written or can no longer be.
     pub memory: Held,
 }
@@ -73,6 +77,7 @@ impl Response {
             parts: vec![buffer.freeze()],
             outcome,
             after: None,
+            throttle: Duration::ZERO,
             memory: Held::default(),
         })
     }

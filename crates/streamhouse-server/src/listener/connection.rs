@@ -17,7 +17,7 @@ use streamhouse_observability::families::{ApiMetrics, ApiOutcome, RejectReason, 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::frames::{Frame, FrameError, FrameReader, Limits};
@@ -97,6 +97,7 @@ pub async fn serve(
         answers,
         written,
         sent: 0,
+        muted_until: None,
     };
     let end = tokio::select! {
         end = reader.run(&stopping) => end,
@@ -152,11 +153,21 @@ struct Reader<R> {
     written: watch::Receiver<u64>,
     /// Answers handed to the writing task.
     sent: u64,
+    /// The client went over its quota: nothing is read before this.
+    muted_until: Option<Instant>,
 }
 
 impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
     async fn run(&mut self, stopping: &CancellationToken) -> End {
         loop {
+            if let Some(until) = self.muted_until.take() {
+                tokio::select! {
+                    biased;
+                    () = stopping.cancelled() => return End::Stopping,
+                    () = self.answers.closed() => return End::Unwritable,
+                    () = sleep_until(until) => {}
+                }
+            }
             // The idle timeout is not for clients that wait for us.
             let frame = tokio::select! {
                 biased;
@@ -211,6 +222,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         let kept = frame.bytes.len();
         let response = handlers::handle(&context, &body, |decoded| charge.shrink(kept + decoded)).await?;
         drop(charge);
+        self.mute(response.throttle);
         self.answer(response, api, read_at).await
     }
 
@@ -238,10 +250,17 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         metrics.stage(Stage::Queue).observe(waited);
         let request = produce::decode(body, version).map_err(wrong)?;
         let pending = produce::admit(context, request, charge, frame.bytes.len()).await;
+        self.mute(pending.throttle);
         let answer = Answer::Produce(Box::new(pending), frame.read_at);
         self.answers.send(answer).await.map_err(|_| End::Unwritable)?;
         self.sent += 1;
         Ok(())
+    }
+
+    fn mute(&mut self, throttle: Duration) {
+        if !throttle.is_zero() {
+            self.muted_until = Some(Instant::now() + throttle);
+        }
     }
 
     /// Waits until every earlier request of this connection has its answer.

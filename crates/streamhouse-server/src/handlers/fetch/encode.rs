@@ -4,6 +4,8 @@
 //! lie. Field order follows Kafka's `FetchResponse.json`; a test decodes every version with the message
 //! crate.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use streamhouse_metadata::model::partition::PartitionSnapshot;
 use streamhouse_observability::families::ApiOutcome;
@@ -118,6 +120,7 @@ pub(super) fn response(
     error_code: i16,
     topics: Vec<Topic>,
     outcome: ApiOutcome,
+    throttle: Duration,
 ) -> Response {
     let version = head.version;
     let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
@@ -126,7 +129,8 @@ pub(super) fn response(
         parts: Vec::new(),
         flexible: version >= FLEXIBLE,
     };
-    out.buffer.put_i32(0); // throttle time
+    out.buffer
+        .put_i32(i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX));
     if version >= 7 {
         out.buffer.put_i16(error_code);
         out.buffer.put_i32(0); // session id
@@ -149,6 +153,7 @@ pub(super) fn response(
         parts,
         outcome,
         after: None,
+        throttle,
         memory: Held::default(),
     };
     put_length(&mut response.parts);

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::FetchRequest as WireRequest;
 use kafka_protocol::messages::fetch_request::FetchPartition as WirePartition;
+use streamhouse_metadata::model::quota::QuotaKey;
 use streamhouse_observability::families::ApiOutcome;
 use streamhouse_storage::reader::{FetchPartition, FetchRequest, Fetched, ReadError};
 
@@ -35,7 +36,14 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
     if context.head.version >= SESSIONS && request.session_id != 0 && request.session_epoch != FINAL_EPOCH {
         let fault = RequestFault::FetchSession(request.session_id);
         let code = error_code::request_fault(&fault).code();
-        return Ok(encode::response(&context.head, code, Vec::new(), ApiOutcome::Ok));
+        let (topics, quiet) = (Vec::new(), Duration::ZERO);
+        return Ok(encode::response(
+            &context.head,
+            code,
+            topics,
+            ApiOutcome::Ok,
+            quiet,
+        ));
     }
     let agent = &context.agent;
     let keys: Vec<TopicKey> = request
@@ -96,6 +104,9 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
         },
     };
     let (results, held) = read_within_memory(context, fetch).await;
+    let throttle = context
+        .charge_quota(QuotaKey::ConsumerByteRate, length(&results))
+        .await;
     let mut results = results.into_iter();
     let read_committed = request.isolation_level == 1;
     for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
@@ -107,7 +118,7 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
     }
     let codes = topics.iter().flat_map(|topic| &topic.partitions);
     let outcome = error_code::worst(codes.map(|partition| partition.error_code));
-    let mut response = encode::response(&context.head, NONE, topics, outcome);
+    let mut response = encode::response(&context.head, NONE, topics, outcome, throttle);
     response.memory = held;
     Ok(response)
 }

@@ -19,6 +19,7 @@ use kafka_protocol::messages::produce_response::{
     PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use streamhouse_metadata::model::quota::QuotaKey;
 use streamhouse_observability::families::{ApiOutcome, ProducerErrorType, Stage, TopicMetrics};
 use streamhouse_storage::batch::{self, Admission};
 use streamhouse_storage::writer::{Append, AppendError, Appended, PartitionHandles, PendingAppend};
@@ -49,6 +50,8 @@ pub struct Pending {
     acks: i16,
     topics: Vec<PendingTopic>,
     append: PendingAppend,
+    /// How long the client is to be quiet: it went over its quota.
+    pub throttle: Duration,
 }
 
 struct PendingTopic {
@@ -118,11 +121,15 @@ pub async fn admit(
     }
     release_frame(&mut appends, frame_bytes);
     let append = agent.writer.append(appends);
+    let throttle = context
+        .charge_quota(QuotaKey::ProducerByteRate, frame_bytes)
+        .await;
     Pending {
         context,
         acks: request.acks,
         topics,
         append,
+        throttle,
     }
 }
 
@@ -264,6 +271,7 @@ impl Pending {
             acks,
             topics,
             append,
+            throttle,
         } = self;
         let mut results = append.await.into_iter();
         let answered_at = Instant::now();
@@ -317,7 +325,9 @@ impl Pending {
                 )),
             };
         }
-        let message = ProduceResponse::default().with_responses(responses);
+        let message = ProduceResponse::default()
+            .with_responses(responses)
+            .with_throttle_time_ms(i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX));
         let message = trim(message, context.head.version);
         let mut response = Response::encode(&context.head, &message, outcome)?;
         response.after = Some(Box::new(after));
