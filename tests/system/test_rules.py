@@ -1,0 +1,207 @@
+"""Alerts and recording rules: valid, about series that exist, able to fire, and silent on a healthy day.
+
+promtool plays every case. A case gives each alert the least that has to make it fire; the healthy day
+gives all of them a day of ordinary traffic. Which alerts there are is read from the rule files, so that
+none can be without a case.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.ours
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = sorted((ROOT / "observability/prometheus/rules").glob("*.yml"))
+
+
+def alerts() -> dict:
+    groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def promtool(*arguments: object) -> str:
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def play(tmp_path: Path, tests: list, evaluation_interval: str = "1m") -> None:
+    file = tmp_path / "test.yml"
+    rules = [str(path) for path in RULES]
+    content = {"rule_files": rules, "evaluation_interval": evaluation_interval, "tests": tests}
+    file.write_text(yaml.safe_dump(content, width=10_000))
+    promtool("test", "rules", file)
+
+
+AGENT = 'job="streamhouse", instance="a"'
+
+
+def series(name: str, values: str, labels: str = "") -> dict:
+    name = name if name == "up" else f"streamhouse_{name}"
+    return {"series": f"{name}{{{', '.join(filter(None, [AGENT, labels]))}}}", "values": values}
+
+
+PUT = 'operation="PUT"'
+FAILED_BATCHES = series("produce_batches_total", "0+5x2250", 'outcome="server_error"')
+GOOD_BATCHES = series("produce_batches_total", "0+20x2250", 'outcome="ok"')
+FAILED_FETCHES = series("api_requests_total", "0+5x2250", 'api="Fetch", outcome="server_error"')
+GOOD_FETCHES = series("api_requests_total", "0+20x2250", 'api="Fetch", outcome="ok"')
+ALL_PRODUCED = series("producer_latency_seconds_count", "0+20x2250", 'topic="orders"')
+SOON_PRODUCED = series("producer_latency_seconds_bucket", "0+5x2250", 'topic="orders", le="1"')
+ALL_WOKEN = series("fetch_wakeup_seconds_count", "0+20x2250")
+SOON_WOKEN = series("fetch_wakeup_seconds_bucket", "0+5x2250", 'le="0.25"')
+
+# What has to make each alert fire, and by when.
+CASES = {
+    "ConsumerLagHigh": (
+        [series("consumer_lag", "1001x10", 'topic="orders", partition="1", consumer_group="billing"')], "6m",
+    ),
+    "S3UploadFailed": ([series("s3_errors_total", "0 1 1 1 1", f'{PUT}, error_type="failed"')], "3m"),
+    "CacheHitRateLow": ([series("cache_hits_total", "0+6x30"), series("cache_misses_total", "0+4x30")], "20m"),
+    "ProduceStalled": ([series("flush_oldest_seconds", "11x5")], "2m"),
+    "UploadGivenUp": ([series("s3_errors_total", "0 1 1 1", f'{PUT}, error_type="failed"')], "2m"),
+    "NotReady": ([series("health_component", "0x5", 'component="object_store"')], "2m"),
+    "AgentDown": ([series("up", "0x5")], "2m"),
+    "ClusterViewMissing": ([series("up", "1x5")], "3m"),
+    "StoreThrottling": (
+        [series("s3_errors_total", "0+2x20", f'{PUT}, error_type="retry"'), series("s3_requests_total", "0+10x20", PUT)],
+        "11m",
+    ),
+    "MetadataFailing": (
+        [series("metadata_errors_total", "0 3 3 3 3", 'operation="commit", error_type="unavailable"')], "3m",
+    ),
+    "MetadataSlow": (
+        [
+            series("metadata_operation_seconds_bucket", "0+10x40", f'operation="commit", le="{bound}"')
+            for bound in ("0.5", "+Inf")
+        ]
+        + [series("metadata_operation_seconds_bucket", "0x40", 'operation="commit", le="0.25"')],
+        "20m",
+    ),
+    "InflightNearLimit": (
+        [series("inflight_bytes", "91x20"), series("inflight_limit_bytes", "100x20")], "6m",
+    ),
+    "TaskFailing": ([series("task_runs_total", "0+1x60", 'task="compaction", result="error"')], "20m"),
+    "CacheThrash": (
+        [
+            series("cache_evictions_total", "0+120x60"),
+            series("cache_misses_total", "0+90x60"),
+            series("cache_hits_total", "0+60x60"),
+        ],
+        "40m",
+    ),
+    "SeriesFolded": ([series("metrics_folded_series", "1x20", 'metric="segment_writes_total"')], "6m"),
+}
+# Budgets burn for days: one play for all of them, in larger steps.
+BURNING = [
+    FAILED_BATCHES, GOOD_BATCHES, FAILED_FETCHES, GOOD_FETCHES, ALL_PRODUCED, SOON_PRODUCED, ALL_WOKEN, SOON_WOKEN,
+]
+BURNS = {
+    f"{indicator}Burn{speed}": f"{hours}h"
+    for indicator in ("ProduceAvailability", "FetchAvailability", "ProduceLatency", "Freshness")
+    for speed, hours in (("Fast", 2), ("Steady", 7), ("Slow", 25), ("Creeping", 73))
+}
+
+
+def fires(name: str, at: str) -> dict:
+    # Whatever labels the alert has, it is there: `ALERTS` says so without repeating its texts.
+    expression = f'count(ALERTS{{alertname="{name}", alertstate="firing"}}) > bool 0'
+    return {"expr": expression, "eval_time": at, "exp_samples": [{"labels": "{}", "value": 1}]}
+
+
+def test_every_rule_is_valid():
+    assert promtool("check", "rules", *RULES).count("SUCCESS") == len(RULES)
+
+
+def test_the_alerts_that_were_asked_for_stand_as_they_were_asked_for():
+    asked_for = {
+        "ConsumerLagHigh": ("streamhouse_consumer_lag > 1000", "5m", "critical"),
+        "S3UploadFailed": ('rate(streamhouse_s3_errors_total{error_type="failed"}[5m]) > 0', "1m", "critical"),
+        "CacheHitRateLow": (
+            "rate(streamhouse_cache_hits_total[5m]) / (rate(streamhouse_cache_hits_total[5m])"
+            " + rate(streamhouse_cache_misses_total[5m])) < 0.7",
+            "10m",
+            "warning",
+        ),
+    }
+    for name, expected in asked_for.items():
+        rule = alerts()[name]
+        assert (rule["expr"], rule["for"], rule["labels"]["severity"]) == expected
+
+
+def test_every_alert_says_what_to_do():
+    runbooks = (ROOT / "docs/runbooks.md").read_text()
+    sections = {"#" + re.sub(r"[^a-z0-9-]", "", line[3:].strip().lower().replace(" ", "-"))
+                for line in runbooks.splitlines() if line.startswith("## ")}
+    for name, rule in alerts().items():
+        assert rule["labels"]["severity"] in ("critical", "warning"), name
+        assert all(rule["annotations"].get(key) for key in ("summary", "description")), name
+        page, anchor = rule["annotations"]["runbook"].split("#")
+        assert page == "docs/runbooks.md" and f"#{anchor}" in sections, f"{name}: no section {anchor}"
+
+
+def test_rules_name_only_series_that_a_server_has():
+    known = set(re.findall(r"`(streamhouse_\w+)`", (ROOT / "docs/metrics.md").read_text()))
+    for path in RULES:
+        for name in re.findall(r"streamhouse_\w+", re.sub(r"(?m)^\s*#.*$", "", path.read_text())):
+            family = re.sub(r"_(bucket|count|sum)$", "", name)
+            assert name in known or family in known, f"{path.name}: nothing feeds {name}"
+
+
+def test_the_slo_rules_are_those_of_their_source():
+    source = ROOT / "observability/source/slo.py"
+    written = subprocess.run([sys.executable, source], capture_output=True, text=True, check=True).stdout
+    assert (ROOT / "observability/prometheus/rules/slo.yml").read_text() == written
+
+
+def test_every_alert_fires_when_its_fault_is_there(tmp_path):
+    assert {*CASES, *BURNS} == set(alerts())
+    tests = [
+        {"name": name, "interval": "1m", "input_series": inputs, "promql_expr_test": [fires(name, at)]}
+        for name, (inputs, at) in CASES.items()
+    ]
+    play(tmp_path, tests)
+    burns = [fires(name, at) for name, at in BURNS.items()]
+    play(tmp_path, [{"interval": "2m", "input_series": BURNING, "promql_expr_test": burns}], "20m")
+
+
+def test_no_alert_fires_on_a_healthy_day(tmp_path):
+    day = 24 * 60
+    inputs = [
+        series("up", f"1x{day}"),
+        series("agents_active", f"1x{day}"),
+        series("consumer_lag", f"{'0 40 200 10 ' * (day // 4)}", 'topic="orders", partition="1", consumer_group="billing"'),
+        series("s3_requests_total", f"0+240x{day}", PUT),
+        series("s3_errors_total", f"0+1x{day}", f'{PUT}, error_type="retry"'),
+        series("s3_errors_total", f"0x{day}", f'{PUT}, error_type="failed"'),
+        series("cache_hits_total", f"0+95x{day}"),
+        series("cache_misses_total", f"0+5x{day}"),
+        series("cache_evictions_total", f"0+2x{day}"),
+        series("flush_oldest_seconds", f"{'0 0.2 0.1 ' * (day // 3)}"),
+        series("health_component", f"1x{day}", 'component="object_store"'),
+        series("metadata_errors_total", f"0x{day}", 'operation="commit", error_type="unavailable"'),
+        series("metadata_operation_seconds_bucket", f"0+240x{day}", 'operation="commit", le="0.005"'),
+        series("metadata_operation_seconds_bucket", f"0+240x{day}", 'operation="commit", le="+Inf"'),
+        series("inflight_bytes", f"{'8 30 12 ' * (day // 3)}"),
+        series("inflight_limit_bytes", f"64x{day}"),
+        series("task_runs_total", f"0x{day}", 'task="compaction", result="error"'),
+        series("produce_batches_total", f"0+6000x{day}", 'outcome="ok"'),
+        # One failure an hour or so: within the budget.
+        series("produce_batches_total", f"{'0 ' * 700}{'1 ' * 741}", 'outcome="server_error"'),
+        series("api_requests_total", f"0+6000x{day}", 'api="Fetch", outcome="ok"'),
+        series("api_requests_total", f"0x{day}", 'api="Fetch", outcome="server_error"'),
+        series("producer_latency_seconds_count", f"0+6000x{day}", 'topic="orders"'),
+        series("producer_latency_seconds_bucket", f"0+5999x{day}", 'topic="orders", le="1"'),
+        series("fetch_wakeup_seconds_count", f"0+6000x{day}"),
+        series("fetch_wakeup_seconds_bucket", f"0+5990x{day}", 'le="0.25"'),
+    ]
+    # Over the whole day, not only at its end.
+    quiet = 'count_over_time(ALERTS{alertstate="firing"}[24h])'
+    tests = [{"interval": "1m", "input_series": inputs,
+              "promql_expr_test": [{"expr": quiet, "eval_time": "24h", "exp_samples": []}]}]
+    play(tmp_path, tests)
