@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::groups::{self, GroupView};
 use crate::registry::{Kind, Registry, Sample};
 
 /// How old a snapshot may be before a scrape takes a new one.
@@ -20,7 +21,7 @@ pub(super) const CLUSTER_VIEW_AGE_MAX: Duration = Duration::from_secs(10);
 pub(super) const CLUSTER_VIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The system at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterView {
     /// Each topic's name and number of partitions.
     pub topics: Vec<(String, u32)>,
@@ -28,6 +29,7 @@ pub struct ClusterView {
     pub agents: u32,
     /// Bytes in the object store, where the source counts them.
     pub stored_bytes: Option<StoredBytes>,
+    pub groups: Vec<GroupView>,
 }
 
 /// Object bytes by what keeps them.
@@ -121,7 +123,27 @@ impl Cluster {
                 vec![sample(&[], since.as_secs_f64())]
             },
         );
+        groups::register(&cluster, registry);
         cluster
+    }
+
+    /// A gauge that may show fewer series than there are; see [`Registry::computed_folding`].
+    pub(super) fn folding_gauge(
+        &self,
+        registry: &Registry,
+        name: &'static str,
+        help: &'static str,
+        keys: &'static [&'static str],
+        samples: impl Fn(&ClusterView) -> (Vec<Sample>, usize) + Send + Sync + 'static,
+    ) {
+        let taken = self.taken.clone();
+        registry.computed_folding(name, help, Kind::Gauge, keys, move || {
+            let taken = taken.lock();
+            taken
+                .as_ref()
+                .map(|taken| samples(&taken.view))
+                .unwrap_or_default()
+        });
     }
 
     fn gauge(
@@ -141,6 +163,7 @@ impl Cluster {
     pub(super) fn set(&self, view: Option<ClusterView>) {
         *self.taken.lock() = view.map(|mut view| {
             view.topics.sort_unstable();
+            view.groups.sort_unstable_by(|a, b| a.group.cmp(&b.group));
             Taken {
                 view,
                 at: SystemTime::now(),
@@ -179,7 +202,7 @@ impl Cluster {
     }
 }
 
-fn sample(values: &[&str], value: f64) -> Sample {
+pub(super) fn sample(values: &[&str], value: f64) -> Sample {
     Sample {
         values: values.iter().map(|value| (*value).to_owned()).collect(),
         value,

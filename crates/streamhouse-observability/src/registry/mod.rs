@@ -53,7 +53,8 @@ pub struct Sample {
     pub value: f64,
 }
 
-type Compute = Box<dyn Fn() -> Vec<Sample> + Send + Sync>;
+/// Samples, and how many label sets were folded into others.
+type Compute = Box<dyn Fn() -> (Vec<Sample>, usize) + Send + Sync>;
 
 struct Computed {
     help: &'static str,
@@ -104,6 +105,19 @@ impl Registry {
         keys: &'static [&'static str],
         compute: impl Fn() -> Vec<Sample> + Send + Sync + 'static,
     ) {
+        self.computed_folding(name, help, kind, keys, move || (compute(), 0));
+    }
+
+    /// The same for a family that keeps to the series limit itself: it also says how many label sets it
+    /// folded into others.
+    pub fn computed_folding(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        kind: Kind,
+        keys: &'static [&'static str],
+        compute: impl Fn() -> (Vec<Sample>, usize) + Send + Sync + 'static,
+    ) {
         let compute = Box::new(compute);
         self.computed.write().insert(
             name,
@@ -114,6 +128,12 @@ impl Registry {
                 compute,
             },
         );
+    }
+
+    /// How many label sets a family may show one by one.
+    #[must_use]
+    pub fn series_max(&self) -> usize {
+        self.series_max
     }
 
     /// Drops the series of every topic for which `keep` says no.
@@ -159,7 +179,10 @@ impl Registry {
             }
         }
         for (name, computed) in self.computed.read().iter() {
-            computed.render(name, blocks.entry(name).or_default());
+            let folded_here = computed.render(name, blocks.entry(name).or_default());
+            if folded_here > 0 {
+                folded.push((*name, folded_here));
+            }
         }
         render_folded(&folded, blocks.entry(FOLDED).or_default());
         let mut out = String::with_capacity(blocks.values().map(String::len).sum());
@@ -196,10 +219,11 @@ impl Computed {
         }
     }
 
-    fn render(&self, name: &str, out: &mut String) {
-        let samples = (self.compute)();
+    /// Writes the family; how many label sets were folded.
+    fn render(&self, name: &str, out: &mut String) -> usize {
+        let (samples, folded) = (self.compute)();
         if samples.is_empty() {
-            return;
+            return folded;
         }
         text::header(out, name, self.help, self.kind.as_str());
         for sample in samples {
@@ -209,5 +233,6 @@ impl Computed {
             }
             text::sample(out, name, "", &labels, |out| text::float(out, sample.value));
         }
+        folded
     }
 }

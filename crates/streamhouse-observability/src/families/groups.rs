@@ -1,0 +1,237 @@
+//! Gauges about consumer groups, from the same snapshot as the other cluster gauges.
+//!
+//! Lag is the high watermark less the committed offset, both of one moment: right also while every
+//! consumer is dead. A partition without a committed offset has no series. When there are more label sets
+//! than the limit, the topics with the most are shown as their maximum in `partition="~max"`: a maximum is
+//! what an alert asks for, and a sum of lags is nobody's lag.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::cluster::{Cluster, sample};
+use crate::registry::{Registry, Sample};
+
+/// The states a group can be shown in, as Kafka names them.
+pub const GROUP_STATES: [&str; 6] = [
+    "Empty",
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Assigning",
+    "Reconciling",
+    "Stable",
+];
+
+/// One consumer group at the moment of the snapshot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupView {
+    pub group: String,
+    /// One of [`GROUP_STATES`].
+    pub state: &'static str,
+    pub members: u32,
+    /// Seconds since 1970; `None` while nothing was committed.
+    pub last_commit_seconds: Option<f64>,
+    pub lags: Vec<GroupLag>,
+}
+
+/// A partition in which a group has committed an offset.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GroupLag {
+    pub topic: String,
+    pub partition: i32,
+    /// Records between the committed offset and the high watermark.
+    pub records: u64,
+    /// Age of the oldest record not yet consumed, by the store's clock; 0 without lag.
+    pub seconds: f64,
+    /// Records below the log's start that the group never consumed.
+    pub expired: u64,
+}
+
+pub(super) fn register(cluster: &Cluster, registry: &Registry) {
+    let lag_keys = &["topic", "partition", "consumer_group"];
+    let series_max = registry.series_max();
+    cluster.folding_gauge(
+        registry,
+        "streamhouse_consumer_lag",
+        "Records between a group's committed offset and the high watermark.",
+        lag_keys,
+        move |view| lags(&view.groups, series_max, |lag| lag.records as f64),
+    );
+    cluster.folding_gauge(
+        registry,
+        "streamhouse_consumer_lag_seconds",
+        "Age of the oldest record that a group has not consumed; 0 without lag.",
+        lag_keys,
+        move |view| lags(&view.groups, series_max, |lag| lag.seconds),
+    );
+    cluster.folding_gauge(
+        registry,
+        "streamhouse_consumer_expired_records",
+        "Records that were deleted before a group consumed them, since its last commit.",
+        &["topic", "consumer_group"],
+        |view| (expired(&view.groups), 0),
+    );
+    cluster.folding_gauge(
+        registry,
+        "streamhouse_consumer_group_members",
+        "Members of a group.",
+        &["consumer_group"],
+        |view| {
+            let groups = view.groups.iter();
+            let members = groups.map(|group| sample(&[&group.group], f64::from(group.members)));
+            (members.collect(), 0)
+        },
+    );
+    cluster.folding_gauge(
+        registry,
+        "streamhouse_consumer_group_state",
+        "1 for the state a group is in, else 0.",
+        &["consumer_group", "state"],
+        |view| {
+            let states = view.groups.iter().flat_map(|group| {
+                GROUP_STATES
+                    .iter()
+                    .map(|state| sample(&[&group.group, state], f64::from(u8::from(group.state == *state))))
+            });
+            (states.collect(), 0)
+        },
+    );
+    cluster.folding_gauge(
+        registry,
+        "streamhouse_consumer_last_commit_timestamp_seconds",
+        "When a group last committed an offset.",
+        &["consumer_group"],
+        |view| {
+            let groups = view.groups.iter();
+            let commits = groups.filter_map(|g| Some(sample(&[&g.group], g.last_commit_seconds?)));
+            (commits.collect(), 0)
+        },
+    );
+}
+
+/// One sample a lag, and how many label sets were folded away.
+fn lags(groups: &[GroupView], series_max: usize, value: impl Fn(&GroupLag) -> f64) -> (Vec<Sample>, usize) {
+    let folded = topics_to_fold(groups, series_max);
+    let mut samples = Vec::new();
+    let mut maxima: BTreeMap<(&str, &str), f64> = BTreeMap::new();
+    let mut folded_sets = 0;
+    for group in groups {
+        for lag in &group.lags {
+            if folded.contains(lag.topic.as_str()) {
+                folded_sets += 1;
+                let maximum = maxima.entry((&lag.topic, &group.group)).or_default();
+                *maximum = maximum.max(value(lag));
+            } else {
+                let partition = lag.partition.to_string();
+                samples.push(sample(&[&lag.topic, &partition, &group.group], value(lag)));
+            }
+        }
+    }
+    let maxima = maxima.into_iter();
+    samples.extend(maxima.map(|((topic, group), maximum)| sample(&[topic, "~max", group], maximum)));
+    (samples, folded_sets)
+}
+
+/// The topics with the most series, until the rest fits.
+fn topics_to_fold(groups: &[GroupView], series_max: usize) -> BTreeSet<&str> {
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    for lag in groups.iter().flat_map(|group| &group.lags) {
+        *sizes.entry(&lag.topic).or_default() += 1;
+    }
+    let mut left: usize = sizes.values().sum();
+    let mut largest: Vec<(usize, &str)> = sizes.into_iter().map(|(topic, size)| (size, topic)).collect();
+    largest.sort_unstable();
+    let mut folded = BTreeSet::new();
+    while left > series_max
+        && let Some((size, topic)) = largest.pop()
+    {
+        left -= size.saturating_sub(1);
+        folded.insert(topic);
+    }
+    folded
+}
+
+fn expired(groups: &[GroupView]) -> Vec<Sample> {
+    let mut totals: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for group in groups {
+        for lag in &group.lags {
+            *totals.entry((&lag.topic, &group.group)).or_default() += lag.expired;
+        }
+    }
+    let totals = totals.into_iter();
+    totals
+        .map(|((topic, group), records)| sample(&[topic, group], records as f64))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::families::{ClusterView, Metrics, MetricsOptions};
+
+    fn group(name: &str, lags: &[(&str, i32, u64)]) -> GroupView {
+        let lags = lags.iter().map(|(topic, partition, records)| GroupLag {
+            topic: (*topic).to_owned(),
+            partition: *partition,
+            records: *records,
+            seconds: *records as f64 / 10.0,
+            expired: 1,
+        });
+        GroupView {
+            group: name.to_owned(),
+            state: "Stable",
+            members: 2,
+            last_commit_seconds: Some(1.5),
+            lags: lags.collect(),
+        }
+    }
+
+    fn rendered(groups: Vec<GroupView>, series_max: usize) -> String {
+        let metrics = Metrics::new(MetricsOptions {
+            series_max,
+            ..MetricsOptions::default()
+        });
+        metrics.set_cluster_view(Some(ClusterView {
+            groups,
+            ..ClusterView::default()
+        }));
+        metrics.render()
+    }
+
+    #[test]
+    fn topics_and_partitions_whose_names_run_together_stay_apart() {
+        let text = rendered(vec![group("g", &[("orders", 11, 5), ("orders1", 1, 7)])], 100);
+        for line in [
+            "streamhouse_consumer_lag{topic=\"orders\",partition=\"11\",consumer_group=\"g\"} 5",
+            "streamhouse_consumer_lag{topic=\"orders1\",partition=\"1\",consumer_group=\"g\"} 7",
+            "streamhouse_consumer_lag_seconds{topic=\"orders1\",partition=\"1\",consumer_group=\"g\"} 0.7",
+            "streamhouse_consumer_expired_records{topic=\"orders\",consumer_group=\"g\"} 1",
+            "streamhouse_consumer_group_members{consumer_group=\"g\"} 2",
+            "streamhouse_consumer_group_state{consumer_group=\"g\",state=\"Stable\"} 1",
+            "streamhouse_consumer_group_state{consumer_group=\"g\",state=\"Empty\"} 0",
+            "streamhouse_consumer_last_commit_timestamp_seconds{consumer_group=\"g\"} 1.5",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is missing in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn beyond_the_limit_the_largest_topic_is_shown_as_its_maximum_and_says_so() {
+        let many: Vec<_> = (0..8)
+            .map(|partition| ("wide", partition, partition as u64))
+            .collect();
+        let text = rendered(vec![group("g", &[&many[..], &[("narrow", 0, 3)]].concat())], 4);
+        for line in [
+            "streamhouse_consumer_lag{topic=\"wide\",partition=\"~max\",consumer_group=\"g\"} 7",
+            "streamhouse_consumer_lag{topic=\"narrow\",partition=\"0\",consumer_group=\"g\"} 3",
+            "streamhouse_metrics_folded_series{metric=\"streamhouse_consumer_lag\"} 8",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is missing in\n{text}"
+            );
+        }
+        assert!(!text.contains("topic=\"wide\",partition=\"3\""));
+    }
+}
