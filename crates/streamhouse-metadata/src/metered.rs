@@ -6,6 +6,7 @@
 //! went away is not counted: nobody saw it end.
 
 mod admin;
+mod groups;
 
 use std::future::Future;
 use std::time::Instant;
@@ -93,6 +94,15 @@ operations! {
     partition_sizes
     client_quotas
     alter_client_quotas
+    claim_group
+    write_group
+    commit_offsets
+    group_offsets
+    delete_offsets
+    delete_group
+    list_groups
+    expire_groups
+    group_snapshots
 }
 
 /// The fault of the store in an error, if it is one.

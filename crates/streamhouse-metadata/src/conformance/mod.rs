@@ -7,6 +7,7 @@
 pub mod administration;
 pub mod bench;
 pub mod commits;
+pub mod groups;
 pub mod lifetimes;
 pub mod reading;
 pub mod topics;
@@ -49,6 +50,17 @@ macro_rules! conformance_tests {
             lifetimes: objects_die_with_their_last_segment,
             lifetimes: compaction_moves_inline_objects_into_stored_ones,
             lifetimes: node_ids_are_stable_per_address,
+            groups: trace_24_a_takeover_raises_the_epoch_and_the_old_coordinator_writes_nothing,
+            groups: trace_24_two_coordinators_cannot_both_create_a_group,
+            groups: members_and_offsets_survive_a_restart,
+            groups: members_change_one_by_one,
+            groups: a_group_that_does_not_exist_leaves_nothing_behind,
+            groups: trace_18_a_deleted_topic_takes_its_offsets_with_it,
+            groups: offsets_of_unknown_partitions_are_refused_one_by_one,
+            groups: only_empty_groups_are_deleted,
+            groups: offsets_expire_once_their_group_has_been_empty,
+            groups: groups_are_bounded,
+            groups: lag_is_told_with_the_age_of_the_oldest_unconsumed_record,
             topics: limits_are_enforced,
             topics: names_that_collide_are_refused,
             topics: partitions_are_added_only,

@@ -103,3 +103,23 @@ pub struct ListedGroup {
     pub group: String,
     pub summary: GroupSummary,
 }
+
+/// A group and how far behind it is, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSnapshot {
+    pub group: ListedGroup,
+    /// When any offset was last committed.
+    pub last_commit: Option<StoreTime>,
+    pub lags: Vec<GroupLag>,
+}
+
+/// A partition in which a group has a committed offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupLag {
+    pub partition: TopicPartition,
+    pub committed: i64,
+    pub log_start_offset: i64,
+    pub high_watermark: i64,
+    /// When the oldest record that was not consumed and still exists was committed; `None` without lag.
+    pub oldest_unconsumed_at: Option<StoreTime>,
+}

@@ -7,6 +7,7 @@
 use rusqlite::{Error, ErrorCode};
 
 use crate::store::admin::{AlterConfigError, QuotaError};
+use crate::store::groups::GroupError;
 use crate::store::{CommitError, StoreError, SwapError, TopicError};
 
 impl From<Error> for StoreError {
@@ -43,6 +44,12 @@ impl From<Error> for SwapError {
 }
 
 impl From<Error> for AlterConfigError {
+    fn from(error: Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<Error> for GroupError {
     fn from(error: Error) -> Self {
         Self::Store(error.into())
     }
@@ -97,6 +104,15 @@ impl Fault for AlterConfigError {
         match self {
             Self::Store(error) => Some(error),
             Self::Unknown | Self::Config(_) => None,
+        }
+    }
+}
+
+impl Fault for GroupError {
+    fn fault(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Fenced(_) | Self::Unknown(_) | Self::NotEmpty(_) | Self::TooMany { .. } => None,
         }
     }
 }

@@ -9,6 +9,7 @@ mod admin;
 mod commit;
 mod encoding;
 mod fault;
+mod groups;
 mod hot;
 mod incarnations;
 mod load;

@@ -17,6 +17,7 @@ const APPLICATION_ID: i64 = 0x5348_6d65;
 /// Applied in order, never changed once released.
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_foundation.sql"),
+    include_str!("schema/0002_groups.sql"),
     include_str!("schema/0004_admin.sql"),
 ];
 

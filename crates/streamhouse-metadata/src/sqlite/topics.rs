@@ -131,7 +131,8 @@ impl Writer {
         };
         let now = shared.now();
         let tx = self.conn.unchecked_transaction()?;
-        let mut room = i64::from(limit.max(1));
+        // With room for one row only, none would be left for the partition's own.
+        let mut room = i64::from(limit.max(2));
         let mut gone = Vec::new();
         let mut objects = BTreeMap::new();
         let mut topic_gone = false;
@@ -240,7 +241,7 @@ fn next_partition(
     Ok(found.optional()?)
 }
 
-/// Removes up to `room` segments and producers; their number. Counts the segments by object.
+/// Removes up to `room` segments, producers and committed offsets; their number. Counts the segments by object.
 fn purge_partition(
     conn: &Connection,
     row: i64,
@@ -267,5 +268,10 @@ fn purge_partition(
         "DELETE FROM producers WHERE partition_id = ?1 AND producer_id IN \
          (SELECT producer_id FROM producers WHERE partition_id = ?1 LIMIT ?2)",
     )?;
-    Ok(removed + delete.execute([row, room - removed])? as i64)
+    let removed = removed + delete.execute([row, room - removed])? as i64;
+    let mut delete = conn.prepare_cached(
+        "DELETE FROM committed_offsets WHERE partition_id = ?1 AND group_name IN \
+         (SELECT group_name FROM committed_offsets WHERE partition_id = ?1 LIMIT ?2)",
+    )?;
+    Ok(removed + delete.execute([row, (room - removed).max(0)])? as i64)
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::ids::{StoreTime, TopicPartition};
 use crate::model::group::{
-    CommittedOffset, GroupOffset, GroupWrite, ListedGroup, OffsetOutcome, StoredGroup,
+    CommittedOffset, GroupOffset, GroupSnapshot, GroupWrite, ListedGroup, OffsetOutcome, StoredGroup,
 };
 
 /// Why a group was not written. Nothing was changed.
@@ -77,4 +77,8 @@ pub trait GroupStore: Send + Sync + 'static {
     /// before `before`, and offsets older than that of empty groups; never where a transaction holds
     /// offsets (TRACES 23). Returns the groups that are gone and whether more may be left.
     async fn expire_groups(&self, before: StoreTime, limit: u32) -> Result<(Vec<String>, bool), StoreError>;
+
+    /// All groups with the lag of each committed offset, ascending by name; one query, however many
+    /// partitions there are.
+    async fn group_snapshots(&self) -> Result<Vec<GroupSnapshot>, StoreError>;
 }

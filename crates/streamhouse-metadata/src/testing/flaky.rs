@@ -4,6 +4,7 @@
 //! answers with `Unknown` may have. It also counts requests, so that a test can compare round trips.
 
 mod admin;
+mod groups;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
