@@ -4,6 +4,7 @@
 //! protocol.
 
 pub mod cli;
+pub mod cluster_view;
 pub mod config;
 pub mod handlers;
 pub mod http;

@@ -17,7 +17,7 @@ use streamhouse_metadata::metered::Metered;
 use streamhouse_metadata::model::topic::TopicLimits;
 use streamhouse_metadata::sqlite::{self, Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::{MetadataStore, Registered, StoreError};
-use streamhouse_observability::families::{ClusterSource, ClusterView, Operation};
+use streamhouse_observability::families::Operation;
 use streamhouse_observability::health::{Probe, WRITER_STALL_MAX};
 use streamhouse_observability::{Health, HealthHandle, Metrics};
 use streamhouse_storage::reader::{Reader, ReaderOptions, Tail};
@@ -38,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::cluster_view::Snapshot;
 use crate::config::{Advertised, Config};
 use crate::handlers::context::{Agent, Node, Settings};
 use crate::handlers::topics::{MessageLimits, Topics};
@@ -509,37 +510,6 @@ fn observe(metrics: &Arc<Metrics>, health: &Health, agent: &Arc<Agent>) {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     });
-}
-
-/// The cluster gauges of an embedded store: this agent is the only one, so it may speak.
-struct Snapshot {
-    metadata: Arc<dyn MetadataStore>,
-    metrics: Arc<Metrics>,
-}
-
-#[async_trait]
-impl ClusterSource for Snapshot {
-    async fn cluster_view(&self) -> Option<ClusterView> {
-        let seen = self.metrics.topic_names();
-        let topics = match self.metadata.topics().await {
-            Ok(topics) => topics,
-            Err(error) => {
-                tracing::warn!(%error, "no snapshot for the cluster gauges");
-                return None;
-            }
-        };
-        let names: std::collections::HashSet<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
-        self.metrics
-            .retain_topics(&|topic| names.contains(topic) || !seen.contains(topic));
-        let topics = topics
-            .iter()
-            .map(|topic| (topic.name.clone(), topic.partitions.unsigned_abs()));
-        Some(ClusterView {
-            topics: topics.collect(),
-            agents: 1,
-            stored_bytes: None,
-        })
-    }
 }
 
 /// Real traffic tells how the object store is.

@@ -1,0 +1,105 @@
+//! The cluster gauges of an embedded store: this agent is the only one, so it may speak for the system.
+//!
+//! One snapshot of topics and one of groups a scrape interval, never a question per partition. A store that
+//! does not answer makes the gauges absent. Not here: how gauges look (`streamhouse-observability`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use streamhouse_metadata::ids::{StoreTime, TopicId};
+use streamhouse_metadata::model::group::{self, GroupSnapshot, GroupState};
+use streamhouse_metadata::store::{MetadataStore, StoreError};
+use streamhouse_observability::Metrics;
+use streamhouse_observability::families::{ClusterSource, ClusterView, GroupLag, GroupView};
+
+pub struct Snapshot {
+    pub metadata: Arc<dyn MetadataStore>,
+    pub metrics: Arc<Metrics>,
+}
+
+#[async_trait]
+impl ClusterSource for Snapshot {
+    async fn cluster_view(&self) -> Option<ClusterView> {
+        match self.take().await {
+            Ok(view) => Some(view),
+            Err(error) => {
+                tracing::warn!(%error, "no snapshot for the cluster gauges");
+                None
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    async fn take(&self) -> Result<ClusterView, StoreError> {
+        let seen = self.metrics.topic_names();
+        let topics = self.metadata.topics().await?;
+        let names: HashSet<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+        self.metrics
+            .retain_topics(&|topic| names.contains(topic) || !seen.contains(topic));
+
+        let groups = self.metadata.group_snapshots().await?;
+        let now = self.metadata.now().await?;
+        let names: HashMap<TopicId, &str> = topics.iter().map(|t| (t.id, t.name.as_str())).collect();
+        let groups = groups.into_iter().map(|group| view(group, &names, now));
+        Ok(ClusterView {
+            groups: groups.collect(),
+            agents: 1,
+            stored_bytes: None,
+            topics: topics
+                .iter()
+                .map(|topic| (topic.name.clone(), topic.partitions.unsigned_abs()))
+                .collect(),
+        })
+    }
+}
+
+fn view(snapshot: GroupSnapshot, names: &HashMap<TopicId, &str>, now: StoreTime) -> GroupView {
+    let lags = snapshot.lags.iter().filter_map(|lag| {
+        // A topic that was created after the topics were read has no name here yet.
+        let topic = names.get(&lag.partition.topic)?;
+        Some(show(lag, topic, now))
+    });
+    GroupView {
+        lags: lags.collect(),
+        group: snapshot.group.group,
+        state: state_name(snapshot.group.summary.state),
+        members: snapshot.group.summary.members,
+        last_commit_seconds: snapshot.last_commit.map(|at| at.0 as f64 / 1_000.0),
+    }
+}
+
+fn show(lag: &group::GroupLag, topic: &str, now: StoreTime) -> GroupLag {
+    let age = lag
+        .oldest_unconsumed_at
+        .map_or(0, |at| now.0.saturating_sub(at.0).max(0));
+    GroupLag {
+        topic: topic.to_owned(),
+        partition: lag.partition.partition,
+        records: lag
+            .high_watermark
+            .saturating_sub(lag.committed)
+            .max(0)
+            .unsigned_abs(),
+        seconds: age as f64 / 1_000.0,
+        expired: lag
+            .log_start_offset
+            .saturating_sub(lag.committed)
+            .max(0)
+            .unsigned_abs(),
+    }
+}
+
+/// Kafka's name of a state, as groups are listed and shown.
+#[must_use]
+pub fn state_name(state: GroupState) -> &'static str {
+    match state {
+        GroupState::Empty => "Empty",
+        GroupState::PreparingRebalance => "PreparingRebalance",
+        GroupState::CompletingRebalance => "CompletingRebalance",
+        GroupState::Assigning => "Assigning",
+        GroupState::Reconciling => "Reconciling",
+        GroupState::Stable => "Stable",
+    }
+}
