@@ -23,6 +23,12 @@ In general:
 - A sequence gap of an idempotent producer is answered with the retriable NOT_ENOUGH_REPLICAS until it has
   lasted long enough that the missing batch can no longer arrive, and only then with
   OUT_OF_ORDER_SEQUENCE_NUMBER.
+- What is deleted (topics, records, what retention removes) is gone for readers at once. Its objects are
+  deleted when nothing names them any more: after one `retention_check_interval` (5 minutes; retention only),
+  one `delete_grace` (60 s) and some seconds of upkeep. What a killed process left half done goes 31 s after
+  the next start.
+- Segments end with the object that holds them, so a record outlives its limits by what shares its segment,
+  and `segment.*` tunes nothing. Retention looks at all segments, the newest too.
 - Versions that Kafka 4 no longer serves are not served here either.
 ";
 

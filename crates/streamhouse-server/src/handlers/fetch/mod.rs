@@ -2,7 +2,7 @@
 //!
 //! The answer is framed by hand around slices of the stored bytes ([`encode`]). Sessions are never
 //! opened: every answer carries session id 0, which tells the client to go on with full requests, as a
-//! broker does whose session cache is full. Nothing is throttled, there are no followers, and until
+//! broker does whose session cache is full. There are no followers, and until
 //! there are transactions the last stable offset is the high watermark and nothing was aborted.
 
 mod encode;
