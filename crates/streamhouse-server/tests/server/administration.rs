@@ -218,6 +218,9 @@ async fn what_cannot_be_configured_is_refused_by_name() {
         }
     }
     assert_eq!(config(&mut client, "orders", "retention.ms").await.1, 5);
+    // The default that nobody changed is no setting of the operator's: tools list only those.
+    let limit = config(&mut client, "orders", "max.message.bytes").await;
+    assert_eq!(limit, ("1048588".to_owned(), 5));
 }
 
 #[tokio::test]

@@ -105,9 +105,9 @@ fn topic_entry(
     entry: &'static Entry,
     wanted: Wanted,
 ) -> DescribeConfigsResourceResult {
-    let (default, default_source) = if entry.name == "max.message.bytes" {
-        let own = context.agent.settings.message_bytes_max;
-        (own.to_string(), SOURCE_STATIC_BROKER)
+    let told = context.agent.settings.message_bytes_max.to_string();
+    let (default, default_source) = if entry.name == "max.message.bytes" && told != entry.default {
+        (told, SOURCE_STATIC_BROKER)
     } else {
         (entry.default.to_owned(), SOURCE_DEFAULT)
     };
