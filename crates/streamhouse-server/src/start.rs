@@ -40,6 +40,7 @@ use uuid::Uuid;
 
 use crate::cluster_view::Snapshot;
 use crate::config::{Advertised, Config};
+use crate::group::coordinator::{GroupSettings, Groups};
 use crate::handlers::context::{Agent, Node, Settings};
 use crate::handlers::topics::{MessageLimits, Topics};
 use crate::listener;
@@ -218,6 +219,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         settings: settings(&config),
         topics: Topics::new(metadata.clone(), metrics.clone(), message_limits(&config)),
         quotas: Quotas::new(metadata.clone()),
+        groups: Groups::new(metadata.clone(), group_settings(&config), stop.clone()),
         metadata: metadata.clone(),
         writer: writer.clone(),
         reader,
@@ -229,6 +231,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
     });
 
     observe(&metrics, &health, &agent);
+    tokio::spawn(Arc::clone(&agent.groups).expire());
     let inflight = Budget::new(config.inflight_bytes);
     let held = inflight.clone();
     metrics.register_inflight(move || held.used_bytes() as u64);
@@ -440,6 +443,16 @@ fn hooks(
             fatal.lock().get_or_insert_with(|| error.to_string());
             stop.cancel();
         }),
+    }
+}
+
+fn group_settings(config: &Config) -> GroupSettings {
+    GroupSettings {
+        initial_rebalance_delay: config.group_initial_rebalance_delay,
+        members_max: config.group_members_max as usize,
+        groups_max: config.groups_max,
+        offsets_retention: config.offsets_retention,
+        ..GroupSettings::default()
     }
 }
 

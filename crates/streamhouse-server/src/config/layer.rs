@@ -100,6 +100,14 @@ settings! {
     retention_check_interval: Span,
     /// How long an object that nothing names any more is kept for readers that found it before [default: 60s]
     delete_grace: Span,
+    /// How long a new consumer group waits for more members [default: 3s, as Kafka]
+    group_initial_rebalance_delay: Span,
+    /// Members a consumer group may have [default: 2000]
+    group_members_max: u32,
+    /// Most consumer groups that may exist [default: 20000]
+    groups_max: u32,
+    /// How long committed offsets outlive the last member of their group [default: 7d, as Kafka]
+    offsets_retention: Span,
     /// Largest request frame [default: 100MiB]
     frame_bytes_max: Size,
     /// Largest fetch response, except that it always holds one batch [default: 55MiB]

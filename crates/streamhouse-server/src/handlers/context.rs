@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::topics::Topics;
 use crate::config::Advertised;
+use crate::group::GroupFault;
+use crate::group::coordinator::Groups;
 use crate::listener::guard::RequestHead;
 use crate::listener::responses::ResponseMemory;
 use crate::quota::Quotas;
@@ -52,6 +54,8 @@ pub struct Agent {
     /// What fetched data may take while clients do not take it.
     pub responses: ResponseMemory,
     pub topics: Topics,
+    /// The groups that this agent coordinates.
+    pub groups: Arc<Groups>,
     pub quotas: Quotas,
     /// Told of deleted topics, whose rows and objects are to go.
     pub upkeep: Nudge,
@@ -104,6 +108,16 @@ impl RequestContext {
         let client_id = self.head.client_id.as_deref().unwrap_or_default();
         let quotas = &self.agent.quotas;
         quotas.charge(key, &self.principal.name, client_id, bytes).await
+    }
+
+    /// The same for a group's fault, if it is ours: what clients do wrong is theirs.
+    pub fn report_group(&self, fault: &GroupFault) {
+        match fault {
+            GroupFault::Store(_) | GroupFault::StoreUnknown(_) => self.report(fault),
+            _ => {
+                tracing::debug!(api = ?self.head.api, correlation_id = %self.correlation_id(), %fault, "refused");
+            }
+        }
     }
 
     /// Logs a failure of ours, once, where it is answered.

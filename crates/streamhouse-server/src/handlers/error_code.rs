@@ -4,6 +4,7 @@
 //! out as something it is not. Retriable codes promise nothing about the batch; where a client's retry
 //! might otherwise go wrong, the reason stands beside the arm.
 
+use crate::group::GroupFault;
 use kafka_protocol::ResponseError;
 use streamhouse_metadata::model::commit::AppendRefusal;
 use streamhouse_metadata::model::topic::{TopicConfigError, TopicNameError};
@@ -86,6 +87,10 @@ pub enum RequestFault {
     Reassignment,
     #[error("there is no fetch session {0}")]
     FetchSession(i32),
+    #[error("an offset's metadata has {0} bytes, more than is kept")]
+    OffsetMetadata(usize),
+    #[error("a transaction has not ended that may change this offset")]
+    UnstableOffset,
 }
 
 pub fn request_fault(fault: &RequestFault) -> ResponseError {
@@ -124,6 +129,29 @@ pub fn request_fault(fault: &RequestFault) -> ResponseError {
         RequestFault::NoReassignment => ResponseError::NoReassignmentInProgress,
         RequestFault::Reassignment => ResponseError::InvalidReplicaAssignment,
         RequestFault::FetchSession(_) => ResponseError::FetchSessionIdNotFound,
+        RequestFault::OffsetMetadata(_) => ResponseError::OffsetMetadataTooLarge,
+        RequestFault::UnstableOffset => ResponseError::UnstableOffsetCommit,
+    }
+}
+
+pub fn group(fault: &GroupFault) -> ResponseError {
+    match fault {
+        GroupFault::UnknownMember => ResponseError::UnknownMemberId,
+        GroupFault::IllegalGeneration => ResponseError::IllegalGeneration,
+        GroupFault::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        GroupFault::FencedInstance => ResponseError::FencedInstanceId,
+        GroupFault::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+        GroupFault::MemberIdRequired(_) => ResponseError::MemberIdRequired,
+        GroupFault::Full => ResponseError::GroupMaxSizeReached,
+        GroupFault::SessionTimeout(_) => ResponseError::InvalidSessionTimeout,
+        GroupFault::GroupId => ResponseError::InvalidGroupId,
+        GroupFault::UnknownGroup => ResponseError::GroupIdNotFound,
+        GroupFault::NotEmpty => ResponseError::NonEmptyGroup,
+        GroupFault::Subscribed => ResponseError::GroupSubscribedToTopic,
+        GroupFault::TooManyGroups(_) => ResponseError::PolicyViolation,
+        GroupFault::NotCoordinator => ResponseError::NotCoordinator,
+        // Both make a client find the coordinator and ask again; nothing was answered that is not stored.
+        GroupFault::Store(_) | GroupFault::StoreUnknown(_) => ResponseError::CoordinatorNotAvailable,
     }
 }
 

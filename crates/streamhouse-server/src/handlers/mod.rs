@@ -11,23 +11,33 @@ pub mod configs;
 pub mod context;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_groups;
 pub mod delete_records;
 pub mod delete_topics;
 pub mod describe_cluster;
+pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod describe_topic_partitions;
 pub mod elect_leaders;
 pub mod error_code;
 pub mod fetch;
 pub mod find_coordinator;
+pub mod heartbeat;
 pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod quotas;
 pub mod response;
+pub mod sync_group;
 pub mod topics;
 
 use bytes::Bytes;
@@ -69,7 +79,15 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::Fetch, 4, 18),
     served(ApiKey::ListOffsets, 1, 10),
     served(ApiKey::Metadata, 0, 13),
+    served(ApiKey::OffsetCommit, 2, 9),
+    served(ApiKey::OffsetFetch, 1, 9),
     served(ApiKey::FindCoordinator, 0, 6),
+    served(ApiKey::JoinGroup, 0, 9),
+    served(ApiKey::Heartbeat, 0, 4),
+    served(ApiKey::LeaveGroup, 0, 5),
+    served(ApiKey::SyncGroup, 0, 5),
+    served(ApiKey::DescribeGroups, 0, 6),
+    served(ApiKey::ListGroups, 0, 5),
     served(ApiKey::ApiVersions, 0, 4),
     served(ApiKey::CreateTopics, 2, 7),
     served(ApiKey::DeleteTopics, 1, 6),
@@ -80,10 +98,12 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::AlterConfigs, 0, 2),
     served(ApiKey::DescribeLogDirs, 1, 4),
     served(ApiKey::CreatePartitions, 0, 3),
+    served(ApiKey::DeleteGroups, 0, 2),
     served(ApiKey::ElectLeaders, 0, 2),
     served(ApiKey::IncrementalAlterConfigs, 0, 1),
     served(ApiKey::AlterPartitionReassignments, 0, 1),
     served(ApiKey::ListPartitionReassignments, 0, 0),
+    served(ApiKey::OffsetDelete, 0, 0),
     served(ApiKey::DescribeClientQuotas, 0, 1),
     served(ApiKey::AlterClientQuotas, 0, 1),
     served(ApiKey::DescribeCluster, 0, 2),
@@ -141,6 +161,16 @@ pub async fn handle(
         ApiKey::DeleteTopics => answer!(delete_topics::handle),
         ApiKey::InitProducerId => answer!(init_producer_id::handle),
         ApiKey::CreatePartitions => answer!(create_partitions::handle),
+        ApiKey::JoinGroup => answer!(join_group::handle),
+        ApiKey::SyncGroup => answer!(sync_group::handle),
+        ApiKey::Heartbeat => answer!(heartbeat::handle),
+        ApiKey::LeaveGroup => answer!(leave_group::handle),
+        ApiKey::OffsetCommit => answer!(offset_commit::handle),
+        ApiKey::OffsetFetch => answer!(offset_fetch::handle),
+        ApiKey::OffsetDelete => answer!(offset_delete::handle),
+        ApiKey::ListGroups => answer!(list_groups::handle),
+        ApiKey::DescribeGroups => answer!(describe_groups::handle),
+        ApiKey::DeleteGroups => answer!(delete_groups::handle),
         ApiKey::DeleteRecords => answer!(delete_records::handle),
         ApiKey::OffsetForLeaderEpoch => answer!(offset_for_leader_epoch::handle),
         ApiKey::DescribeConfigs => answer!(configs::describe::handle),

@@ -112,6 +112,13 @@ pub fn decode<R: Decodable>(head: &RequestHead, body: &Bytes) -> Result<Decoded<
     })
 }
 
+/// Decodes a message that lies inside a request, such as a member's subscription; `None` where it is none.
+pub fn decode_inner<R: Decodable>(body: &Bytes, version: i16) -> Option<R> {
+    let mut dry = Dry::new(body.clone());
+    drop(R::decode(&mut dry, version).ok()?);
+    R::decode(&mut body.clone(), version).ok()
+}
+
 /// The buffer of the dry run.
 struct Dry {
     inner: Bytes,

@@ -1,0 +1,513 @@
+//! One state machine a group, its timer, and its row in the metadata store.
+//!
+//! A group is loaded when it is first asked for: loading takes it over from any other coordinator, and every
+//! write is conditional on that (TRACES 24). What a step decided is stored before anybody is answered; when
+//! that fails the group is forgotten, everybody who waits is sent to find the coordinator again, and the
+//! next request loads what is stored. Requests about one group take effect one after the other.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use streamhouse_metadata::ids::TopicPartition;
+use streamhouse_metadata::model::group::{CommittedOffset, GroupWrite, OffsetOutcome};
+use streamhouse_metadata::store::MetadataStore;
+use streamhouse_metadata::store::groups::GroupError;
+use tokio::sync::{MutexGuard, Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::state::{Answer, Group, Join, Limits, Millis, Phase, Step, SyncReply, Ticket};
+use super::{GroupFault, JoinReply, MemberId, stored};
+
+/// What the operator decided.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupSettings {
+    /// How long a new group waits for more members before its first generation.
+    pub initial_rebalance_delay: Duration,
+    pub session_timeout_min: Duration,
+    pub session_timeout_max: Duration,
+    pub members_max: usize,
+    pub groups_max: u32,
+    /// How long offsets outlive the last member of their group.
+    pub offsets_retention: Duration,
+}
+
+impl Default for GroupSettings {
+    fn default() -> Self {
+        Self {
+            initial_rebalance_delay: Duration::from_secs(3),
+            session_timeout_min: Duration::from_secs(6),
+            session_timeout_max: Duration::from_secs(1_800),
+            members_max: 2_000,
+            groups_max: 20_000,
+            offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
+        }
+    }
+}
+
+/// See the module's head. Shared by all connections.
+pub struct Groups {
+    metadata: Arc<dyn MetadataStore>,
+    settings: GroupSettings,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    began: Instant,
+    tickets: AtomicU64,
+    stopping: CancellationToken,
+    /// Rung when a group was stored.
+    stored: Notify,
+}
+
+struct Slot {
+    name: String,
+    live: tokio::sync::Mutex<Option<Live>>,
+    /// Rung when a deadline came nearer.
+    sooner: Notify,
+}
+
+struct Live {
+    group: Group,
+    /// `None` while the group is not stored.
+    epoch: Option<i64>,
+    stored_members: BTreeMap<MemberId, Bytes>,
+    waiting: HashMap<Ticket, oneshot::Sender<Answer>>,
+    /// A task waits for this deadline.
+    sleeps_until: Option<Millis>,
+    /// Left its slot: whoever comes to it now looks for the slot again.
+    gone: bool,
+}
+
+type Held<'a> = MutexGuard<'a, Option<Live>>;
+
+impl Groups {
+    #[must_use]
+    pub fn new(
+        metadata: Arc<dyn MetadataStore>,
+        settings: GroupSettings,
+        stopping: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            metadata,
+            settings,
+            slots: Mutex::default(),
+            began: Instant::now(),
+            tickets: AtomicU64::new(1),
+            stopping,
+            stored: Notify::new(),
+        })
+    }
+
+    #[must_use]
+    pub fn settings(&self) -> &GroupSettings {
+        &self.settings
+    }
+
+    pub(super) fn metadata(&self) -> &dyn MetadataStore {
+        self.metadata.as_ref()
+    }
+
+    pub(super) fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    pub(super) fn stored(&self) -> &Notify {
+        &self.stored
+    }
+
+    /// The group is gone from the store: what is in memory goes too.
+    pub(super) async fn forget(&self, name: &str) {
+        let slot = self.slots.lock().get(name).cloned();
+        if let Some(slot) = slot {
+            if let Some(live) = slot.live.lock().await.as_mut() {
+                live.gone = true;
+                live.waiting.clear();
+            }
+            self.drop_slot(&slot);
+        }
+    }
+
+    fn now(&self) -> Millis {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            initial_delay_ms: u64::try_from(self.settings.initial_rebalance_delay.as_millis()).unwrap_or(0),
+            members_max: self.settings.members_max,
+        }
+    }
+
+    /// Runs `work` on the group, loaded; with `create` a group that does not exist is begun in memory.
+    async fn with<T>(
+        self: &Arc<Self>,
+        name: &str,
+        create: bool,
+        work: impl AsyncFnOnce(&Arc<Slot>, &mut Live) -> Result<T, GroupFault>,
+    ) -> Result<Option<T>, GroupFault> {
+        let mut work = Some(work);
+        loop {
+            let slot = {
+                let mut slots = self.slots.lock();
+                let slot = slots.entry(name.to_owned()).or_insert_with(|| {
+                    Arc::new(Slot {
+                        name: name.to_owned(),
+                        live: tokio::sync::Mutex::new(None),
+                        sooner: Notify::new(),
+                    })
+                });
+                Arc::clone(slot)
+            };
+            let mut held = slot.live.lock().await;
+            if held.is_none() && !self.load(&slot, &mut held, create).await? {
+                self.drop_slot(&slot);
+                return Ok(None);
+            }
+            let Some(live) = held.as_mut() else {
+                return Ok(None);
+            };
+            if live.gone {
+                drop(held);
+                self.drop_slot(&slot);
+                continue;
+            }
+            let Some(work) = work.take() else {
+                return Err(GroupFault::NotCoordinator);
+            };
+            let done = work(&slot, live).await;
+            if live.gone {
+                self.drop_slot(&slot);
+            } else {
+                self.wind(&slot, live);
+            }
+            return done.map(Some);
+        }
+    }
+
+    /// Loads the group into its slot; false when there is none and none was asked to be made.
+    async fn load(&self, slot: &Arc<Slot>, held: &mut Held<'_>, create: bool) -> Result<bool, GroupFault> {
+        let (group, epoch, members) = match self.metadata.claim_group(&slot.name).await? {
+            Some(stored) => {
+                let group = stored::restore(&stored, self.limits(), self.now())?;
+                (
+                    group,
+                    Some(stored.coordinator_epoch),
+                    stored.members.into_iter().collect(),
+                )
+            }
+            None if create => (Group::new(self.limits()), None, BTreeMap::new()),
+            None => return Ok(false),
+        };
+        **held = Some(Live {
+            group,
+            epoch,
+            stored_members: members,
+            waiting: HashMap::new(),
+            sleeps_until: None,
+            gone: false,
+        });
+        Ok(true)
+    }
+
+    fn drop_slot(&self, slot: &Arc<Slot>) {
+        let mut slots = self.slots.lock();
+        if slots
+            .get(&slot.name)
+            .is_some_and(|current| Arc::ptr_eq(current, slot))
+        {
+            slots.remove(&slot.name);
+        }
+    }
+
+    /// Stores what the step decided, then answers.
+    async fn apply(&self, slot: &Slot, live: &mut Live, step: Step) -> Result<(), GroupFault> {
+        if step.store {
+            self.store(slot, live).await?;
+        }
+        if step.rebalanced {
+            let (generation, members) = (live.group.generation, live.group.members.len());
+            tracing::info!(consumer_group = %slot.name, generation, members, "generation completed");
+        }
+        for (ticket, answer) in step.answers {
+            if let Some(waiting) = live.waiting.remove(&ticket) {
+                // A client that went away needs no answer; its session will expire.
+                let _ = waiting.send(answer);
+            }
+        }
+        Ok(())
+    }
+
+    async fn store(&self, slot: &Slot, live: &mut Live) -> Result<(), GroupFault> {
+        let members: BTreeMap<MemberId, Bytes> = live
+            .group
+            .members
+            .iter()
+            .map(|(id, member)| (id.clone(), stored::member_payload(member)))
+            .collect();
+        let changed = members
+            .iter()
+            .filter(|(id, payload)| live.stored_members.get(*id) != Some(payload));
+        let changed = changed.map(|(id, payload)| (id.clone(), Some(payload.clone())));
+        let removed = live.stored_members.keys().filter(|id| !members.contains_key(*id));
+        let write = GroupWrite {
+            group: slot.name.clone(),
+            coordinator_epoch: live.epoch,
+            summary: stored::summary(&live.group),
+            payload: stored::group_payload(&live.group),
+            members: changed.chain(removed.map(|id| (id.clone(), None))).collect(),
+        };
+        let written = self.metadata.write_group(write, self.settings.groups_max).await;
+        live.epoch = Some(self.definite(slot, live, written)?);
+        live.stored_members = members;
+        self.stored.notify_one();
+        Ok(())
+    }
+
+    /// After a failed write what is in memory may not be what is stored: it is forgotten, and with it
+    /// everybody who waits.
+    fn definite<T>(
+        &self,
+        slot: &Slot,
+        live: &mut Live,
+        written: Result<T, GroupError>,
+    ) -> Result<T, GroupFault> {
+        written.map_err(|error| {
+            live.gone = true;
+            live.waiting.clear();
+            self.wake(slot);
+            match error {
+                GroupError::Fenced(_) | GroupError::Unknown(_) => GroupFault::NotCoordinator,
+                GroupError::NotEmpty(_) => GroupFault::NotEmpty,
+                GroupError::TooMany { limit } => GroupFault::TooManyGroups(limit),
+                GroupError::Store(error) => {
+                    tracing::warn!(consumer_group = %slot.name, %error, "the group could not be stored");
+                    error.into()
+                }
+            }
+        })
+    }
+
+    fn wake(&self, slot: &Slot) {
+        slot.sooner.notify_one();
+    }
+
+    /// Sees to it that a task ticks at the group's next deadline.
+    fn wind(self: &Arc<Self>, slot: &Arc<Slot>, live: &mut Live) {
+        let Some(next) = live.group.next_deadline() else {
+            return;
+        };
+        match live.sleeps_until {
+            Some(until) if until <= next => {}
+            Some(_) => self.wake(slot),
+            None => {
+                live.sleeps_until = Some(next);
+                tokio::spawn(Arc::clone(self).tick(Arc::clone(slot), next));
+            }
+        }
+    }
+
+    /// Ticks until the group has no deadline any more.
+    async fn tick(self: Arc<Self>, slot: Arc<Slot>, mut until: Millis) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(self.began + Duration::from_millis(until)) => {}
+                () = slot.sooner.notified() => {}
+                () = self.stopping.cancelled() => return,
+            }
+            let mut held = slot.live.lock().await;
+            let Some(live) = held.as_mut() else { return };
+            if live.gone {
+                self.drop_slot(&slot);
+                return;
+            }
+            let step = live.group.tick(self.now());
+            if self.apply(&slot, live, step).await.is_err() {
+                self.drop_slot(&slot);
+                return;
+            }
+            live.sleeps_until = live.group.next_deadline();
+            match live.sleeps_until {
+                Some(next) => until = next,
+                None => return,
+            }
+        }
+    }
+
+    fn ticket(&self, live: &mut Live) -> (Ticket, oneshot::Receiver<Answer>) {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let (waiting, answer) = oneshot::channel();
+        live.waiting.insert(ticket, waiting);
+        (ticket, answer)
+    }
+
+    /// Waits for the answer; at a stop everybody is sent to look for another coordinator.
+    async fn answer(&self, answer: oneshot::Receiver<Answer>) -> Result<Answer, GroupFault> {
+        tokio::select! {
+            answer = answer => answer.map_err(|_| GroupFault::NotCoordinator),
+            () = self.stopping.cancelled() => Err(GroupFault::NotCoordinator),
+        }
+    }
+
+    pub async fn join(self: &Arc<Self>, name: &str, join: Join) -> Result<JoinReply, (GroupFault, MemberId)> {
+        let member = join.member.clone();
+        let fail = |fault| (fault, member.clone());
+        // Only a member without an id can begin a group.
+        let create = join.member.is_empty();
+        let joined = self
+            .with(name, create, async |slot, live| {
+                let (ticket, answer) = self.ticket(live);
+                let step = live.group.join(self.now(), ticket, join);
+                self.apply(slot, live, step).await?;
+                Ok(answer)
+            })
+            .await;
+        let answer = match joined.map_err(fail)? {
+            Some(answer) => self.answer(answer).await.map_err(fail)?,
+            None => return Err(fail(GroupFault::UnknownMember)),
+        };
+        match answer {
+            Answer::Join(reply) => reply,
+            Answer::Sync(_) => Err(fail(GroupFault::NotCoordinator)),
+        }
+    }
+
+    pub async fn sync(
+        self: &Arc<Self>,
+        name: &str,
+        identity: (&str, Option<&str>, i32),
+        protocol: (Option<&str>, Option<&str>),
+        assignments: Vec<(MemberId, Bytes)>,
+    ) -> Result<SyncReply, GroupFault> {
+        let answer = self
+            .with(name, false, async |slot, live| {
+                let (ticket, answer) = self.ticket(live);
+                let step = live
+                    .group
+                    .sync(self.now(), ticket, identity, protocol, assignments);
+                self.apply(slot, live, step).await?;
+                Ok(answer)
+            })
+            .await?
+            .ok_or(GroupFault::UnknownMember)?;
+        match self.answer(answer).await? {
+            Answer::Sync(reply) => reply,
+            Answer::Join(_) => Err(GroupFault::NotCoordinator),
+        }
+    }
+
+    pub async fn heartbeat(
+        self: &Arc<Self>,
+        name: &str,
+        member: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), GroupFault> {
+        self.with(name, false, async |_, live| {
+            live.group.heartbeat(self.now(), member, instance, generation)
+        })
+        .await?
+        .ok_or(GroupFault::UnknownMember)
+    }
+
+    /// One outcome a member, in the order asked.
+    pub async fn leave(
+        self: &Arc<Self>,
+        name: &str,
+        members: &[(MemberId, Option<String>)],
+    ) -> Result<Vec<Result<(), GroupFault>>, GroupFault> {
+        let left = self
+            .with(name, false, async |slot, live| {
+                let mut outcomes = Vec::with_capacity(members.len());
+                for (member, instance) in members {
+                    let (outcome, step) = live.group.leave(self.now(), member, instance.as_deref());
+                    self.apply(slot, live, step).await?;
+                    outcomes.push(outcome);
+                }
+                Ok(outcomes)
+            })
+            .await?;
+        Ok(left.unwrap_or_else(|| vec![Err(GroupFault::UnknownMember); members.len()]))
+    }
+
+    /// Commits offsets as a member, or, with a negative generation, for a group without members.
+    pub async fn commit(
+        self: &Arc<Self>,
+        name: &str,
+        (member, instance, generation): (&str, Option<&str>, i32),
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+    ) -> Result<Vec<OffsetOutcome>, GroupFault> {
+        self.with(name, generation < 0, async |slot, live| {
+            live.group.may_commit(self.now(), member, instance, generation)?;
+            let epoch = match live.epoch {
+                Some(epoch) => epoch,
+                None => {
+                    self.store(slot, live).await?;
+                    live.epoch.ok_or(GroupFault::NotCoordinator)?
+                }
+            };
+            let committed = self.metadata.commit_offsets(name, epoch, offsets).await;
+            self.definite(slot, live, committed)
+        })
+        .await?
+        .ok_or(GroupFault::IllegalGeneration)
+    }
+
+    /// Removes committed offsets of a group.
+    pub async fn delete_offsets(
+        self: &Arc<Self>,
+        name: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<(), GroupFault> {
+        self.with(name, false, async |slot, live| {
+            if live.group.phase != Phase::Empty && live.group.protocol_type != "consumer" {
+                return Err(GroupFault::NotEmpty);
+            }
+            let epoch = live.epoch.ok_or(GroupFault::UnknownGroup)?;
+            let deleted = self.metadata.delete_offsets(name, epoch, partitions).await;
+            self.definite(slot, live, deleted)
+        })
+        .await?
+        .ok_or(GroupFault::UnknownGroup)
+    }
+
+    /// Removes a group without members, with its offsets.
+    pub async fn delete(self: &Arc<Self>, name: &str) -> Result<(), GroupFault> {
+        self.with(name, false, async |_, live| {
+            if live.group.phase != Phase::Empty {
+                return Err(GroupFault::NotEmpty);
+            }
+            let Some(epoch) = live.epoch else {
+                return Err(GroupFault::UnknownGroup);
+            };
+            let deleted = self.metadata.delete_group(name, epoch).await;
+            live.gone = true;
+            deleted.map_err(|error| match error {
+                GroupError::Unknown(_) => GroupFault::UnknownGroup,
+                GroupError::NotEmpty(_) => GroupFault::NotEmpty,
+                GroupError::Fenced(_) => GroupFault::NotCoordinator,
+                GroupError::TooMany { limit } => GroupFault::TooManyGroups(limit),
+                GroupError::Store(error) => error.into(),
+            })
+        })
+        .await?
+        .ok_or(GroupFault::UnknownGroup)
+    }
+
+    /// The group as it is now; `None` when there is none.
+    pub async fn describe(self: &Arc<Self>, name: &str) -> Result<Option<Group>, GroupFault> {
+        self.with(name, false, async |_, live| Ok(live.group.clone()))
+            .await
+    }
+
+    /// The phases of the groups in memory, which are newer than what is stored.
+    pub fn phases(&self) -> HashMap<String, Phase> {
+        let slots: Vec<Arc<Slot>> = self.slots.lock().values().cloned().collect();
+        let live = slots.iter().filter_map(|slot| {
+            let held = slot.live.try_lock().ok()?;
+            Some((slot.name.clone(), held.as_ref()?.group.phase))
+        });
+        live.collect()
+    }
+}

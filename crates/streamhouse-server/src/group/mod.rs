@@ -1,0 +1,78 @@
+//! Consumer groups: who is a member, what each consumes, how far each group has come.
+//!
+//! `state` decides (pure), `coordinator` keeps one such machine a group, drives its timers and stores what
+//! it decided before anybody is answered, `stored` is the form in which it lies in the metadata store.
+//! Here are the words they share with the handlers. Not here: the Kafka protocol.
+
+pub mod coordinator;
+mod expiry;
+pub mod state;
+mod stored;
+
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use streamhouse_metadata::store::StoreError;
+
+pub type MemberId = String;
+
+/// What a member that joined is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinReply {
+    pub generation: i32,
+    pub protocol_type: String,
+    pub protocol: String,
+    pub leader: MemberId,
+    pub member: MemberId,
+    pub skip_assignment: bool,
+    /// Id, instance and metadata of all members; for the leader only.
+    pub members: Vec<(MemberId, Option<String>, Bytes)>,
+}
+
+/// Why a request about a group is refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum GroupFault {
+    #[error("the member is not known to the group")]
+    UnknownMember,
+    #[error("the generation is not the group's")]
+    IllegalGeneration,
+    #[error("the group is rebalancing")]
+    RebalanceInProgress,
+    #[error("another member has this instance id now")]
+    FencedInstance,
+    #[error("the member shares no protocol with the group")]
+    InconsistentProtocol,
+    #[error("join again with the member id {0}")]
+    MemberIdRequired(MemberId),
+    #[error("the group has as many members as it may")]
+    Full,
+    #[error("session timeout {0} ms is outside the server's bounds")]
+    SessionTimeout(i32),
+    #[error("an empty group id is no group's")]
+    GroupId,
+    #[error("there is no such group")]
+    UnknownGroup,
+    #[error("the group is not empty")]
+    NotEmpty,
+    #[error("the group consumes the topic")]
+    Subscribed,
+    #[error("the limit of {0} groups is reached")]
+    TooManyGroups(u32),
+    /// Ask for the coordinator again: what was in memory here is gone.
+    #[error("this is not the group's coordinator any more")]
+    NotCoordinator,
+    #[error("metadata store: {0}")]
+    Store(String),
+    #[error("metadata store did not answer: {0}")]
+    StoreUnknown(String),
+}
+
+impl From<StoreError> for GroupFault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(why) | StoreError::Damaged(why) => Self::Store(why),
+            StoreError::Unknown(why) => Self::StoreUnknown(why),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! OffsetCommit v2–v9: how far a group has come.
+//!
+//! As a member, under its generation, or without one (generation −1) for a group that has no members.
+//! Retention times that old clients name are not heard, as in Kafka: offsets expire when their group has
+//! been empty for the server's retention. Metadata of an offset is bounded.
+
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use streamhouse_metadata::model::group::{CommittedOffset, OffsetOutcome};
+
+use super::context::RequestContext;
+use super::error_code::{self, NONE, RequestFault};
+use super::response::{EncodeError, Response};
+use super::topics::TopicKey;
+use crate::group::GroupFault;
+
+/// Kafka's `offset.metadata.max.bytes`.
+pub const METADATA_BYTES_MAX: usize = 4_096;
+
+pub async fn handle(context: &RequestContext, request: OffsetCommitRequest) -> Result<Response, EncodeError> {
+    let keys: Vec<TopicKey> = request
+        .topics
+        .iter()
+        .map(|topic| TopicKey::Name(topic.name.to_string()))
+        .collect();
+    let known = context.agent.topics.resolve(&keys).await;
+    let mut offsets = Vec::new();
+    // Per topic and partition: refused here already, or the place of its outcome.
+    let mut plan: Vec<Vec<Result<usize, i16>>> = Vec::with_capacity(keys.len());
+    for (at, topic) in request.topics.iter().enumerate() {
+        let mut places = Vec::with_capacity(topic.partitions.len());
+        for wanted in &topic.partitions {
+            let found = match &known {
+                Ok(known) => known[at]
+                    .as_ref()
+                    .and_then(|topic| topic.partition(wanted.partition_index)),
+                Err(_) => None,
+            };
+            let metadata = wanted.committed_metadata.as_deref().unwrap_or_default();
+            places.push(match (&known, found) {
+                (Err(error), _) => Err(error_code::store(error).code()),
+                _ if metadata.len() > METADATA_BYTES_MAX => {
+                    Err(error_code::request_fault(&RequestFault::OffsetMetadata(metadata.len())).code())
+                }
+                (Ok(_), None) => Err(error_code::request_fault(&RequestFault::UnknownTopic).code()),
+                (Ok(_), Some(partition)) => {
+                    let committed = CommittedOffset {
+                        offset: wanted.committed_offset,
+                        leader_epoch: wanted.committed_leader_epoch,
+                        metadata: metadata.to_owned(),
+                    };
+                    offsets.push((partition, committed));
+                    Ok(offsets.len() - 1)
+                }
+            });
+        }
+        plan.push(places);
+    }
+    let committed = match request.group_id.is_empty() {
+        true => Err(GroupFault::GroupId),
+        false => {
+            let instance = request.group_instance_id.as_deref();
+            let identity = (
+                request.member_id.as_str(),
+                instance,
+                request.generation_id_or_member_epoch,
+            );
+            context
+                .agent
+                .groups
+                .commit(&request.group_id, identity, offsets)
+                .await
+        }
+    };
+    if let Err(fault) = &committed {
+        context.report_group(fault);
+    }
+    let code = |place: Result<usize, i16>| match (&committed, place) {
+        (Err(fault), _) => error_code::group(fault).code(),
+        (Ok(_), Err(code)) => code,
+        (Ok(outcomes), Ok(at)) => match outcomes.get(at) {
+            Some(OffsetOutcome::Stored { .. }) => NONE,
+            Some(OffsetOutcome::UnknownPartition) | None => {
+                error_code::request_fault(&RequestFault::UnknownTopic).code()
+            }
+        },
+    };
+    let topics = request.topics.into_iter().zip(plan).map(|(topic, places)| {
+        let partitions = topic.partitions.iter().zip(places).map(|(partition, place)| {
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(partition.partition_index)
+                .with_error_code(code(place))
+        });
+        OffsetCommitResponseTopic::default()
+            .with_name(topic.name)
+            .with_partitions(partitions.collect())
+    });
+    let response = OffsetCommitResponse::default().with_topics(topics.collect());
+    let codes = response.topics.iter().flat_map(|topic| &topic.partitions);
+    let outcome = error_code::worst(codes.map(|partition| partition.error_code));
+    Response::encode(&context.head, &response, outcome)
+}
