@@ -69,6 +69,25 @@ impl Buffer {
         batches
     }
 
+    /// The oldest batches of together less than `bytes`, which may be none.
+    pub(super) fn take_below(&mut self, bytes: u64) -> Vec<Pending> {
+        let mut below = 0;
+        for pending in &self.batches {
+            let next = below + pending.batch.bytes.len() as u64;
+            if next >= bytes {
+                break;
+            }
+            below = next;
+        }
+        if below == 0 { Vec::new() } else { self.take(below) }
+    }
+
+    pub(super) fn front_bytes(&self) -> u64 {
+        self.batches
+            .front()
+            .map_or(0, |pending| pending.batch.bytes.len() as u64)
+    }
+
     /// Removes the batches whose deadline has come.
     pub(super) fn take_expired(&mut self, now: Instant) -> Vec<Pending> {
         if self.earliest.is_none_or(|deadline| now < deadline) {

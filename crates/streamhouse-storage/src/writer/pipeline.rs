@@ -124,14 +124,15 @@ impl Pipeline {
 
     fn view(&self) -> View {
         let now = Instant::now();
-        let (buffered_bytes, closing) = {
+        let (buffered_bytes, front_bytes, closing) = {
             let buffer = self.shared.buffer.lock();
-            (buffer.bytes(), buffer.is_closed())
+            (buffer.bytes(), buffer.front_bytes(), buffer.is_closed())
         };
         let inline_paused = self.inline_paused_until.is_some_and(|until| now < until);
         View {
             now,
             buffered_bytes,
+            front_bytes,
             flush_bytes: self.options.flush_bytes,
             flush_interval: self.options.flush_interval,
             inline_bytes_max: if inline_paused {
@@ -155,7 +156,13 @@ impl Pipeline {
 
     fn seal(&mut self, reason: SealReason, inline: bool) {
         let now = Instant::now();
-        let batches = self.shared.buffer.lock().take(self.options.flush_bytes);
+        let batches = {
+            let mut buffer = self.shared.buffer.lock();
+            match inline {
+                true => buffer.take_below(self.options.inline_bytes_max),
+                false => buffer.take(self.options.flush_bytes),
+            }
+        };
         let sealed = Sealed::new(self.counters().next(), inline, batches, now);
         let metrics = &self.parts.metrics.produce;
         metrics

@@ -5,6 +5,10 @@ use std::time::Duration;
 use streamhouse_observability::families::SealReason;
 use tokio::time::Instant;
 
+/// A buffer of up to this many inline objects is committed piece by piece while it has to wait for the
+/// interval; a larger one is better off as one stored object.
+const INLINE_PIECES_MAX: u64 = 16;
+
 /// Sealed objects that may wait for their commit: more would only lengthen the queue.
 const QUEUE_MAX: usize = 64;
 
@@ -12,6 +16,8 @@ const QUEUE_MAX: usize = 64;
 pub(super) struct View {
     pub(super) now: Instant,
     pub(super) buffered_bytes: u64,
+    /// Of the oldest batch.
+    pub(super) front_bytes: u64,
     pub(super) flush_bytes: u64,
     pub(super) flush_interval: Duration,
     /// 0 where inline objects are off or the store has no room for them just now.
@@ -25,6 +31,7 @@ pub(super) struct View {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
+    /// All that fits into one object: an inline one, or one to be uploaded.
     Seal {
         reason: SealReason,
         inline: bool,
@@ -34,6 +41,11 @@ pub(super) enum Verdict {
     Wait,
 }
 
+const INLINE: Verdict = Verdict::Seal {
+    reason: SealReason::Inline,
+    inline: true,
+};
+
 pub(super) fn decide(view: &View) -> Verdict {
     if view.buffered_bytes == 0 {
         return Verdict::Wait;
@@ -41,14 +53,7 @@ pub(super) fn decide(view: &View) -> Verdict {
     if view.buffered_bytes < view.inline_bytes_max {
         // A small object waits for what is older, since it could not be committed before it anyway
         // (TRACES 11), and what arrives meanwhile shares its commit.
-        return if view.queued == 0 {
-            Verdict::Seal {
-                reason: SealReason::Inline,
-                inline: true,
-            }
-        } else {
-            Verdict::Wait
-        };
+        return if view.queued == 0 { INLINE } else { Verdict::Wait };
     }
     if view.uploading >= view.slots || view.queued >= QUEUE_MAX {
         return Verdict::Wait;
@@ -65,7 +70,14 @@ pub(super) fn decide(view: &View) -> Verdict {
     }
     match view.last_upload_began {
         _ if view.flush_interval.is_zero() => upload(SealReason::Slot),
-        Some(began) if view.now < began + view.flush_interval => Verdict::At(began + view.flush_interval),
+        Some(began) if view.now < began + view.flush_interval => {
+            // Many small requests would else be served once an interval, all that may wait at a time.
+            let pieces = view.buffered_bytes <= view.inline_bytes_max * INLINE_PIECES_MAX;
+            if view.queued == 0 && view.front_bytes < view.inline_bytes_max && pieces {
+                return INLINE;
+            }
+            Verdict::At(began + view.flush_interval)
+        }
         _ => upload(SealReason::Interval),
     }
 }
@@ -78,6 +90,7 @@ mod tests {
         View {
             now: Instant::now() + Duration::from_secs(100),
             buffered_bytes: 100_000,
+            front_bytes: 20_000,
             flush_bytes: 8 << 20,
             flush_interval: Duration::from_millis(250),
             inline_bytes_max: 16 << 10,
@@ -118,6 +131,38 @@ mod tests {
             ..view()
         };
         assert_eq!(decide(&second), Verdict::At(began + Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn what_waits_for_the_interval_goes_inline_piece_by_piece_if_it_is_small() {
+        let waiting = View {
+            last_upload_began: Some(view().now),
+            front_bytes: 1_000,
+            ..view()
+        };
+        assert_eq!(decide(&waiting), INLINE);
+        let not = |other: View| {
+            let due = Verdict::At(other.now + Duration::from_millis(250));
+            let other = View {
+                last_upload_began: Some(other.now),
+                ..other
+            };
+            assert_eq!(decide(&other), due, "{other:?}");
+        };
+        // Something older on its way; a batch that is no inline object; too many pieces; no inline at all.
+        not(View { queued: 1, ..waiting });
+        not(View {
+            front_bytes: 16 << 10,
+            ..waiting
+        });
+        not(View {
+            buffered_bytes: (256 << 10) + 1,
+            ..waiting
+        });
+        not(View {
+            inline_bytes_max: 0,
+            ..waiting
+        });
     }
 
     #[test]

@@ -178,6 +178,31 @@ async fn a_small_batch_goes_inline_and_touches_no_object_store() {
 }
 
 #[tokio::test]
+async fn small_batches_do_not_wait_for_the_interval_and_cost_no_upload() {
+    let house = house(WriterOptions {
+        flush_interval: Duration::from_secs(3_600),
+        ..options(INLINE)
+    })
+    .await;
+    let large = TestBatch {
+        values: vec![vec![b'x'; 20_000].into()],
+        ..TestBatch::default()
+    };
+    assert_eq!(base_offset(&house.append(0, &large).await), 0);
+    let small = TestBatch {
+        values: vec![vec![b'y'; 5_000].into()],
+        ..TestBatch::default()
+    };
+    // Twice what goes inline at once, of several partitions: pieces keep each one's order.
+    let entries = (0..7).map(|at| house.entry(at % 2, &small)).collect();
+    let results = house.writer.append(entries).await;
+    let offsets: Vec<_> = results.iter().map(|r| r.as_ref().unwrap().base_offset).collect();
+    assert_eq!(offsets, [1, 0, 2, 1, 3, 2, 4]);
+    assert_eq!(house.objects.count(Call::Put), 1);
+    assert_eq!(house.metadata.commits(), 4, "the large one and three pieces");
+}
+
+#[tokio::test]
 async fn an_upload_is_acknowledged_only_after_it_was_stored_and_committed() {
     let house = house(options(0)).await;
     house.objects.close_gate(Call::Put);
