@@ -125,3 +125,34 @@ impl Fault for QuotaError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn trace_26_failed_io_is_damage_and_a_full_or_busy_disk_is_not() {
+        let meaning = |code| StoreError::from(Error::SqliteFailure(ffi::Error::new(code), None));
+        for code in [
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_DIR_FSYNC,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR_READ,
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_NOTADB,
+            ffi::SQLITE_MISUSE,
+        ] {
+            assert!(matches!(meaning(code), StoreError::Damaged(_)), "{code}");
+        }
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_LOCKED,
+            ffi::SQLITE_NOMEM,
+        ] {
+            assert!(matches!(meaning(code), StoreError::Unavailable(_)), "{code}");
+        }
+    }
+}

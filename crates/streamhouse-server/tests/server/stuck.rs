@@ -1,7 +1,7 @@
 //! Consumers that ask for much and take nothing: what that costs us, and who still gets data.
 
 use kafka_protocol::messages::FetchRequest;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
@@ -114,4 +114,31 @@ async fn a_client_that_takes_no_more_of_its_answer_is_closed_and_counted() {
         server.metric("streamhouse_connections_rejected_total{reason=\"stalled\"}"),
         1.0
     );
+}
+
+#[tokio::test]
+async fn clients_that_hang_do_not_keep_the_agent_from_stopping_in_order() {
+    let server = Server::with("stop_timeout = '2s'").await;
+    let mut client = server.client().await;
+    client.call(7, &create("orders", 1)).await;
+    let value = "x".repeat(1_000_000);
+    for _ in 0..9 {
+        let request = produce(9, "orders", Uuid::nil(), 0, batch(1, &[&value]));
+        client.call(9, &request).await;
+    }
+    let mut does_not_read = with_small_window(&server).await;
+    does_not_read.send(12, &all_of("orders")).await;
+    does_not_read.stream.read_u32().await.unwrap();
+    let mut sends_half_a_frame = server.client().await;
+    sends_half_a_frame
+        .stream
+        .write_all(&[0, 0, 1, 0, 0])
+        .await
+        .unwrap();
+    let mut waits_for_data = server.client().await;
+    let mut request = fetch(12, "orders", Uuid::nil(), 0, 9).with_max_wait_ms(600_000);
+    request.min_bytes = 1;
+    waits_for_data.send(12, &request).await;
+    // Their sockets stay open: who stops does not wait for them beyond its limit.
+    server.running.stop().await.unwrap();
 }
