@@ -23,7 +23,11 @@ type Wanted = (&'static str, &'static str);
 
 /// Everything `cargo xtask test` needs; the venv's Python.
 pub(crate) fn tests() -> anyhow::Result<PathBuf> {
-    debian(&[("kcat", "kcat"), ("python3", "python3")])?;
+    debian(&[
+        ("kcat", "kcat"),
+        ("python3", "python3"),
+        ("promtool", "prometheus"),
+    ])?;
     venv()
 }
 
