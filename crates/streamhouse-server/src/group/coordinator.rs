@@ -80,6 +80,34 @@ struct Live {
     gone: bool,
 }
 
+impl Live {
+    /// Nothing of it is stored and nobody waits for it: the name alone is no reason to keep it.
+    fn is_nothing(&self) -> bool {
+        self.epoch.is_none() && self.waiting.is_empty() && self.group.next_deadline().is_none()
+    }
+
+    /// What is in memory may not be what is stored: it goes, and who waits is sent to ask again.
+    fn forget(&mut self) {
+        self.gone = true;
+        self.waiting.clear();
+    }
+}
+
+/// A request whose client goes away is dropped where it stands, maybe between a step and its answers. Then
+/// the group is loaded anew.
+struct Midway<'a> {
+    live: &'a mut Live,
+    done: bool,
+}
+
+impl Drop for Midway<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.live.forget();
+        }
+    }
+}
+
 type Held<'a> = MutexGuard<'a, Option<Live>>;
 
 impl Groups {
@@ -122,8 +150,7 @@ impl Groups {
         let slot = self.slots.lock().get(name).cloned();
         if let Some(slot) = slot {
             if let Some(live) = slot.live.lock().await.as_mut() {
-                live.gone = true;
-                live.waiting.clear();
+                live.forget();
             }
             self.drop_slot(&slot);
         }
@@ -149,41 +176,67 @@ impl Groups {
     ) -> Result<Option<T>, GroupFault> {
         let mut work = Some(work);
         loop {
-            let slot = {
-                let mut slots = self.slots.lock();
-                let slot = slots.entry(name.to_owned()).or_insert_with(|| {
-                    Arc::new(Slot {
-                        name: name.to_owned(),
-                        live: tokio::sync::Mutex::new(None),
-                        sooner: Notify::new(),
-                    })
-                });
-                Arc::clone(slot)
-            };
+            let slot = self.slot(name, create)?;
             let mut held = slot.live.lock().await;
-            if held.is_none() && !self.load(&slot, &mut held, create).await? {
-                self.drop_slot(&slot);
-                return Ok(None);
+            // Slots leave the map under their lock only: one that is still there cannot be a second one.
+            if !self.is_current(&slot) {
+                continue;
+            }
+            if held.is_none() {
+                let loaded = self.load(&slot, &mut held, create).await;
+                if !matches!(loaded, Ok(true)) {
+                    self.drop_slot(&slot);
+                    return loaded.map(|_| None);
+                }
             }
             let Some(live) = held.as_mut() else {
                 return Ok(None);
             };
             if live.gone {
-                drop(held);
                 self.drop_slot(&slot);
                 continue;
             }
             let Some(work) = work.take() else {
                 return Err(GroupFault::NotCoordinator);
             };
-            let done = work(&slot, live).await;
-            if live.gone {
+            let mut midway = Midway { live, done: false };
+            let done = work(&slot, midway.live).await;
+            midway.done = true;
+            let live = &mut *midway.live;
+            if live.gone || live.is_nothing() {
+                live.gone = true;
                 self.drop_slot(&slot);
             } else {
                 self.wind(&slot, live);
             }
             return done.map(Some);
         }
+    }
+
+    /// The slot of this name, made if there is none; as many may be made as there may be groups.
+    fn slot(&self, name: &str, create: bool) -> Result<Arc<Slot>, GroupFault> {
+        let mut slots = self.slots.lock();
+        if let Some(slot) = slots.get(name) {
+            return Ok(Arc::clone(slot));
+        }
+        let groups_max = self.settings.groups_max;
+        if create && slots.len() >= groups_max as usize {
+            return Err(GroupFault::TooManyGroups(groups_max));
+        }
+        let slot = Arc::new(Slot {
+            name: name.to_owned(),
+            live: tokio::sync::Mutex::new(None),
+            sooner: Notify::new(),
+        });
+        slots.insert(name.to_owned(), Arc::clone(&slot));
+        Ok(slot)
+    }
+
+    fn is_current(&self, slot: &Arc<Slot>) -> bool {
+        let slots = self.slots.lock();
+        slots
+            .get(&slot.name)
+            .is_some_and(|current| Arc::ptr_eq(current, slot))
     }
 
     /// Loads the group into its slot; false when there is none and none was asked to be made.
@@ -274,8 +327,7 @@ impl Groups {
         written: Result<T, GroupError>,
     ) -> Result<T, GroupFault> {
         written.map_err(|error| {
-            live.gone = true;
-            live.waiting.clear();
+            live.forget();
             self.wake(slot);
             match error {
                 GroupError::Fenced(_) | GroupError::Unknown(_) => GroupFault::NotCoordinator,
@@ -324,6 +376,11 @@ impl Groups {
             }
             let step = live.group.tick(self.now());
             if self.apply(&slot, live, step).await.is_err() {
+                self.drop_slot(&slot);
+                return;
+            }
+            if live.is_nothing() {
+                live.gone = true;
                 self.drop_slot(&slot);
                 return;
             }

@@ -10,6 +10,8 @@ pub mod state;
 mod stored;
 
 #[cfg(test)]
+mod coordinator_tests;
+#[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
