@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, 
 from confluent_kafka.admin import AdminClient
 
 from harness.clients import admin, create_topic, unique
+from harness.process import wait_until
 
 PARTITIONS = 12
 SESSION_MS = 6_000
@@ -172,3 +173,29 @@ def test_offsets_are_committed_without_being_a_member(broker):
         consumer.commit(offsets=[TopicPartition(topic, 0, 1, "x" * 5_000)], asynchronous=False)
     assert refused.value.args[0].code() == KafkaError.OFFSET_METADATA_TOO_LARGE
     consumer.close()
+
+
+@pytest.mark.ours
+def test_lag_is_what_the_group_has_not_consumed_also_while_nobody_consumes(new_broker):
+    broker = new_broker()
+    # Names that would meet in a registry that runs label values together.
+    for topic in ("orders", "orders1"):
+        create_topic(broker.address, topic, PARTITIONS)
+        fill(broker, topic, 24)
+    simple = Consumer({"bootstrap.servers": broker.address, "group.id": "billing", "enable.auto.commit": False})
+    simple.commit(offsets=[TopicPartition("orders", 11, 2), TopicPartition("orders1", 1, 0)], asynchronous=False)
+    simple.close()
+    fill(broker, "orders", 24)
+
+    def lag(topic: str, partition: int, name: str = "consumer_lag") -> float | None:
+        labels = {"topic": topic, "partition": str(partition), "consumer_group": "billing"}
+        return broker.metrics().get(f"streamhouse_{name}", **labels)
+
+    assert (lag("orders", 11), lag("orders1", 1)) == (2, 2)
+    assert lag("orders", 1) is None, "nothing was committed there"
+    assert lag("orders", 11, "consumer_lag_seconds") > 0
+    client = admin(broker.address)
+    client.delete_topics(["orders1"])["orders1"].result(20)
+    wait_until(lambda: lag("orders1", 1) is None, 30, "a deleted topic's lag goes")
+    client.delete_consumer_groups(["billing"])["billing"].result(20)
+    wait_until(lambda: lag("orders", 11) is None, 30, "a deleted group's lag goes")
