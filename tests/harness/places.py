@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
 TOOLS = ROOT / ".test-tools"
 KAFKA_LIBS = TOOLS / "kafka" / "libs"
 

@@ -110,6 +110,7 @@ async fn run(case: Case, path: PathBuf, commits: u64) -> Result<Vec<Duration>, B
                 epoch: 0,
                 base_sequence: i32::try_from(number - 1).unwrap_or(0),
             }),
+            transaction: None,
         };
         let length_bytes = u64::from(case.batch_bytes * case.partitions.unsigned_abs());
         let object = CommitObject {

@@ -7,6 +7,7 @@
 
 mod admin;
 mod groups;
+mod transactions;
 
 use std::future::Future;
 use std::time::Instant;
@@ -103,6 +104,16 @@ operations! {
     list_groups
     expire_groups
     group_snapshots
+    init_transaction
+    add_partitions
+    add_group
+    add_transaction_offsets
+    end_transaction
+    abort_expired_transactions
+    expire_transactional_ids
+    transactions
+    transaction
+    producers
 }
 
 /// The fault of the store in an error, if it is one.

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::{prop_assert, prop_assert_eq, proptest};
-use streamhouse_metadata::ids::{IdMap, StoreTime, TopicId, TopicPartition};
+use streamhouse_metadata::ids::{StoreTime, TopicId, TopicPartition};
 use streamhouse_metadata::model::commit::{AppendRefusal, BatchEntry, BatchOutcome, CommitObject};
 use streamhouse_metadata::model::producer::{ProducerStamp, REMEMBERED_BATCHES};
-use streamhouse_metadata::rules::append::{AppendStates, Judged, PartitionState, judge};
+use streamhouse_metadata::rules::append::{AppendStates, Judged, PartitionState, Terms, judge};
 use uuid::Uuid;
 
 const GAP_TIMEOUT: Duration = Duration::from_secs(120);
@@ -47,14 +47,23 @@ impl Made {
             record_count: self.records,
             max_timestamp: i64::from(self.records),
             producer: Some(stamp),
+            transaction: None,
         }
+    }
+}
+
+fn terms(now: StoreTime) -> Terms {
+    Terms {
+        now,
+        gap_timeout: GAP_TIMEOUT,
+        may_begin: true,
     }
 }
 
 fn states() -> AppendStates {
     AppendStates {
         partitions: [(P, PartitionState::EMPTY)].into_iter().collect(),
-        producers: IdMap::default(),
+        ..AppendStates::default()
     }
 }
 
@@ -150,7 +159,7 @@ proptest! {
                 }
             };
             let before = states.partitions[&P].high_watermark;
-            let judged = judge(&mut states, &[object(&sent)], now, GAP_TIMEOUT);
+            let judged = judge(&mut states, &[object(&sent)], terms(now));
             let (end, bytes) = check_segments(before, &judged, &sent);
             prop_assert_eq!(end, states.partitions[&P].high_watermark);
             let mut next = before;
@@ -191,7 +200,7 @@ proptest! {
         // Whoever goes on asking in order gets everything in.
         for queue in &waiting {
             for made in queue {
-                let judged = judge(&mut states, &[object(&[*made])], now, GAP_TIMEOUT);
+                let judged = judge(&mut states, &[object(&[*made])], terms(now));
                 let outcome = &judged.outcomes[0].batches[0].1;
                 prop_assert!(!matches!(outcome, BatchOutcome::Refused(_)), "{:?} of {:?}", outcome, made);
             }
@@ -213,14 +222,14 @@ proptest! {
             sequence += i64::from(records);
         }
         // An unknown producer may begin anywhere once the gap has been waited out.
-        judge(&mut states, &[object(&batches[..1])], StoreTime(0), GAP_TIMEOUT);
+        judge(&mut states, &[object(&batches[..1])], terms(StoreTime(0)));
         let now = StoreTime(120_000);
         let mut offset = 0;
         for (place, made) in batches.iter().enumerate() {
-            let judged = judge(&mut states, &[object(&[*made])], now, GAP_TIMEOUT);
+            let judged = judge(&mut states, &[object(&[*made])], terms(now));
             let appended = BatchOutcome::Appended { base_offset: offset, log_start_offset: 0 };
             prop_assert_eq!(&judged.outcomes[0].batches[0].1, &appended, "batch {}", place);
-            let again = judge(&mut states, &[object(&[*made])], now, GAP_TIMEOUT);
+            let again = judge(&mut states, &[object(&[*made])], terms(now));
             let duplicate = BatchOutcome::Duplicate { base_offset: offset, log_start_offset: 0 };
             prop_assert_eq!(&again.outcomes[0].batches[0].1, &duplicate);
             offset += i64::from(made.records);
@@ -240,8 +249,8 @@ proptest! {
         }).collect();
         let object = CommitObject { counter: 1, length_bytes: 400, payload: None, batches: entries };
         let (mut one, mut other) = (states(), states());
-        let first = judge(&mut one, std::slice::from_ref(&object), StoreTime(now), GAP_TIMEOUT);
-        let second = judge(&mut other, &[object], StoreTime(now), GAP_TIMEOUT);
+        let first = judge(&mut one, std::slice::from_ref(&object), terms(StoreTime(now)));
+        let second = judge(&mut other, &[object], terms(StoreTime(now)));
         prop_assert_eq!(&first, &second);
         prop_assert_eq!(&one.producers, &other.producers);
         for (key, state) in &one.producers {

@@ -45,6 +45,7 @@ async fn trace_26_after_a_failed_write_nothing_is_accepted_and_what_was_acknowle
             record_count: 5,
             max_timestamp: 0,
             producer: None,
+            transaction: None,
         };
         let object = CommitObject {
             counter: number,

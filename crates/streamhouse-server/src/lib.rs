@@ -12,3 +12,4 @@ pub mod http;
 pub mod listener;
 pub mod quota;
 pub mod start;
+pub mod transaction;

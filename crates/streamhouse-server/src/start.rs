@@ -48,6 +48,7 @@ use crate::listener::budget::Budget;
 use crate::listener::frames::Limits;
 use crate::listener::responses::ResponseMemory;
 use crate::quota::Quotas;
+use crate::transaction::{TransactionSettings, Transactions};
 
 /// Memory for requests that are no Produce, decoded.
 const PLAIN_BYTES: u64 = 32 << 20;
@@ -210,6 +211,19 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         &metrics,
     );
     let upkeep = tokio::spawn(supervise(upkeep.run(stop.clone()), fatal.clone(), stop.clone()));
+    let groups = Groups::new(metadata.clone(), group_settings(&config), stop.clone());
+    let transactions = Transactions::new(
+        TransactionSettings {
+            timeout_max: config.transaction_timeout_max,
+            transactional_ids_max: config.transactional_ids_max,
+            id_retention: config.transactional_id_retention,
+        },
+        metadata.clone(),
+        groups.clone(),
+        tail,
+        nudge.clone(),
+        stop.clone(),
+    );
     let agent = Arc::new(Agent {
         node: Node {
             id: registered.node_id,
@@ -219,7 +233,8 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         settings: settings(&config),
         topics: Topics::new(metadata.clone(), metrics.clone(), message_limits(&config)),
         quotas: Quotas::new(metadata.clone()),
-        groups: Groups::new(metadata.clone(), group_settings(&config), stop.clone()),
+        groups,
+        transactions,
         metadata: metadata.clone(),
         writer: writer.clone(),
         reader,
@@ -232,6 +247,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
 
     observe(&metrics, &health, &agent);
     tokio::spawn(Arc::clone(&agent.groups).expire());
+    tokio::spawn(Arc::clone(&agent.transactions).expire());
     let inflight = Budget::new(config.inflight_bytes);
     let held = inflight.clone();
     metrics.register_inflight(move || held.used_bytes() as u64);

@@ -125,6 +125,7 @@ impl House {
             partition: self.partition(partition),
             offset: 0,
             max_bytes: u64::MAX,
+            read_committed: false,
         };
         let located = self.metadata.lookup(&[lookup]).await.unwrap().remove(0).unwrap();
         let (mut batches, mut offset) = (Vec::new(), 0);
@@ -201,6 +202,7 @@ impl Agent {
             record_count: 2,
             max_timestamp: 0,
             producer: None,
+            transaction: None,
         });
         let object = CommitObject {
             counter,

@@ -47,6 +47,7 @@ pub fn batch(partition: TopicPartition, count: u32, max_timestamp: i64) -> Batch
         record_count: count,
         max_timestamp,
         producer: None,
+        transaction: None,
     }
 }
 
@@ -219,6 +220,7 @@ pub async fn look_up(
         partition,
         offset,
         max_bytes,
+        read_committed: false,
     };
     let mut answers = bench.store().lookup(&[lookup]).await.expect("looked up");
     let located = answers.pop().expect("one answer").expect("a known partition");

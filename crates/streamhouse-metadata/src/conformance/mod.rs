@@ -11,6 +11,7 @@ pub mod groups;
 pub mod lifetimes;
 pub mod reading;
 pub mod topics;
+pub mod transactions;
 
 pub use self::bench::Bench;
 
@@ -61,6 +62,24 @@ macro_rules! conformance_tests {
             groups: offsets_expire_once_their_group_has_been_empty,
             groups: groups_are_bounded,
             groups: lag_is_told_with_the_age_of_the_oldest_unconsumed_record,
+            transactions: trace_20_a_batch_needs_its_partition_in_an_open_transaction_of_its_epoch,
+            transactions: trace_20_a_plain_batch_during_a_transaction_is_refused,
+            transactions: trace_20_duplicates_are_answered_first,
+            transactions: trace_20_a_batch_of_the_newer_protocol_joins_in_its_own_commit,
+            transactions: trace_20_the_last_stable_offset_is_the_smallest_open_first_offset,
+            transactions: trace_21_an_end_is_one_step_and_survives_a_restart,
+            transactions: trace_21_an_expired_transaction_is_aborted_and_its_producer_fenced,
+            transactions: trace_21_asking_for_an_identity_aborts_what_is_open,
+            transactions: trace_22_a_retry_of_an_end_gets_the_same_answer,
+            transactions: trace_22_a_retry_of_init_gets_the_same_identity,
+            transactions: transactional_ids_are_bounded_and_expire_when_idle,
+            transactions: trace_23_offsets_become_committed_with_their_transaction,
+            transactions: trace_23_a_plain_commit_is_newer_than_what_waits,
+            transactions: trace_23_a_group_with_waiting_offsets_does_not_expire,
+            transactions: trace_03_aborted_ranges_belong_to_the_moment_of_the_look_up,
+            transactions: trace_19_a_producer_with_an_open_transaction_does_not_expire,
+            transactions: trace_18_a_deleted_topic_does_not_hold_its_transaction_up,
+            transactions: trace_31_no_transaction_begins_without_room_for_its_markers,
             topics: limits_are_enforced,
             topics: names_that_collide_are_refused,
             topics: partitions_are_added_only,

@@ -98,6 +98,7 @@ pub async fn trace_03_a_look_up_and_its_snapshot_are_one_moment(bench: &mut dyn 
         partition: p,
         offset: 2,
         max_bytes: u64::MAX,
+        read_committed: false,
     };
     let missing = Lookup {
         partition: TopicPartition { partition: 9, ..p },

@@ -50,6 +50,16 @@ pub struct BatchEntry {
     pub max_timestamp: i64,
     /// `None` for a producer that is not idempotent.
     pub producer: Option<ProducerStamp>,
+    /// `None` for a batch that no transaction holds.
+    pub transaction: Option<BatchTransaction>,
+}
+
+/// What a batch says of the transaction of its producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchTransaction {
+    /// KIP-890 part 2 (Produce v12): the batch adds its partition to the transaction, and begins one if
+    /// none is open, in the commit that appends it. Else the partition must have been added before.
+    pub implicit: bool,
 }
 
 /// What became of one batch. Stored in the commit row, so that a repeat gets the same answer.
@@ -79,8 +89,19 @@ pub enum AppendRefusal {
     /// lasted `gap_timeout`.
     #[error("expected sequence {expected}, got {got}")]
     OutOfOrder { expected: i32, got: i32 },
-    #[error("producer epoch {got} is older than {current}")]
+    /// Older than that of the partition's newest batch, or not that of the transactional id.
+    #[error("producer epoch {got} is not the current one, {current}")]
     StaleEpoch { current: i16, got: i16 },
+    /// A transactional batch outside a transaction of its partition, or a plain one of a producer that
+    /// has a transaction open (TRACES 20).
+    #[error("the producer's transaction does not allow this batch")]
+    InvalidTransactionState,
+    /// A transactional batch of a producer id that no transactional id has (any more).
+    #[error("no transactional id has producer id {0}")]
+    NotTransactional(i64),
+    /// So many markers wait to be compacted that no transaction may begin. Retriable.
+    #[error("no room for the markers of another transaction")]
+    MarkersFull,
 }
 
 /// The outcomes of one object's batches.

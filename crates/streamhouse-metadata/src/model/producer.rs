@@ -35,6 +35,19 @@ pub struct Gap {
     pub since: StoreTime,
 }
 
+/// What administrators may see of a producer in one partition (KIP-664).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActiveProducer {
+    pub producer_id: i64,
+    pub epoch: i16,
+    /// Of the newest batch; -1 when only refused ones are known.
+    pub last_sequence: i32,
+    /// When its state last changed.
+    pub last_used: StoreTime,
+    /// First offset of its open transaction here.
+    pub transaction_start_offset: Option<i64>,
+}
+
 /// The row of one producer in one partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerState {

@@ -4,6 +4,7 @@
 use crate::ids::{ObjectId, StoreTime, TopicPartition};
 use crate::model::object::ObjectLocation;
 use crate::model::partition::PartitionSnapshot;
+use crate::model::transaction::AbortedRange;
 
 /// A segment row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,9 @@ pub struct Lookup {
     pub offset: i64,
     /// Stop after the segment that reaches this many bytes; at least one segment is returned.
     pub max_bytes: u64,
+    /// As a consumer with `isolation.level=read_committed` asks: no segment that begins at or beyond the
+    /// last stable offset, and the aborted ranges that touch what is returned.
+    pub read_committed: bool,
 }
 
 /// A segment and where its bytes are.
@@ -55,12 +59,16 @@ pub struct LocatedSegment {
 }
 
 /// The snapshot and the segments belong to one moment. `segments` is empty when `offset` is outside
-/// [log start offset, high watermark); else the first one contains `offset` and each next begins at
+/// [log start offset, high watermark), or at or beyond the last stable offset of a look-up that reads
+/// committed records only; else the first one contains `offset` and each next begins at
 /// its predecessor's last offset + 1.
 #[derive(Clone, Debug)]
 pub struct Located {
     pub snapshot: PartitionSnapshot,
     pub segments: Vec<LocatedSegment>,
+    /// Where asked for: the aborted ranges that overlap [offset, end of the segments or last stable offset,
+    /// whichever is less), ascending by their last offset.
+    pub aborted: Vec<AbortedRange>,
 }
 
 /// What a search by timestamp looks for.

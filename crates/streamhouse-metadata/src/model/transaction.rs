@@ -3,7 +3,7 @@
 //! There is no "prepare" state: ending a transaction is one metadata transaction, which appends the markers
 //! as one inline object, publishes group offsets and records aborted ranges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -42,15 +42,13 @@ pub struct Transaction {
     /// (KIP-360, KIP-890; TRACES 22).
     pub previous: Option<ProducerIdentity>,
     pub phase: TransactionPhase,
-    /// How the last transaction ended, and under which identity.
-    pub last_ended: Option<(ProducerIdentity, TransactionResult)>,
     pub timeout_ms: i32,
     /// Set while ongoing.
     pub started_at: Option<StoreTime>,
     /// The partitions of the open transaction; the first offset written there, once there is one.
     pub partitions: BTreeMap<TopicPartition, Option<i64>>,
     /// Groups that may get offsets when it commits.
-    pub groups: Vec<String>,
+    pub groups: BTreeSet<String>,
     pub last_used: StoreTime,
 }
 
@@ -68,7 +66,7 @@ pub struct AbortedRange {
 pub struct Markers<'a> {
     pub producer: ProducerIdentity,
     pub result: TransactionResult,
-    /// Clients show it; the cluster epoch.
+    /// Kafka's epoch of the transaction coordinator, which clients show; here the cluster epoch.
     pub coordinator_epoch: i32,
     /// The markers' timestamp.
     pub now: StoreTime,

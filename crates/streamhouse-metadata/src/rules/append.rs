@@ -6,13 +6,16 @@
 //! commit, numbers and deadlines (the store asks before), and row numbers of objects.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ids::{IdMap, StoreTime, TopicPartition};
 use crate::model::commit::{AppendRefusal, BatchEntry, BatchOutcome, CommitObject, ObjectOutcomes};
 use crate::model::producer::ProducerState;
 use crate::model::segment::NewSegment;
+use crate::model::transaction::Transaction;
 use crate::rules::producer::{self, Verdict};
+use crate::rules::transaction;
 
 /// What the rules read and change of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +37,24 @@ impl PartitionState {
 
 /// The rows that a commit touches, as loaded; afterwards, as to be stored.
 ///
-/// A partition that is missing here does not exist. A producer that is missing has no row.
+/// A partition that is missing here does not exist. A producer that is missing has no row, in
+/// `transactions`: no transactional id.
 #[derive(Clone, Debug, Default)]
 pub struct AppendStates {
     pub partitions: IdMap<TopicPartition, PartitionState>,
     pub producers: IdMap<(TopicPartition, i64), ProducerState>,
+    /// By producer id.
+    pub transactions: IdMap<i64, Arc<Transaction>>,
+}
+
+/// What holds for a whole commit.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// The store's time after it has taken its locks.
+    pub now: StoreTime,
+    pub gap_timeout: Duration,
+    /// There is room for the markers of more transactions.
+    pub may_begin: bool,
 }
 
 /// What a commit leads to. The new states lie in the [`AppendStates`] that were passed in.
@@ -51,24 +67,21 @@ pub struct Judged {
     pub segments: Vec<Vec<NewSegment>>,
     /// The producers whose row changed, in the lock order of partitions.
     pub changed_producers: BTreeSet<(TopicPartition, i64)>,
+    /// The producer ids whose transactions changed.
+    pub changed_transactions: BTreeSet<i64>,
 }
 
-/// Judges `objects` and changes `states`. `now` is the store's time after it has taken its locks.
-pub fn judge(
-    states: &mut AppendStates,
-    objects: &[CommitObject],
-    now: StoreTime,
-    gap_timeout: Duration,
-) -> Judged {
+/// Judges `objects` and changes `states`.
+pub fn judge(states: &mut AppendStates, objects: &[CommitObject], terms: Terms) -> Judged {
     let mut judged = Judged::default();
     for object in objects {
         let mut outcomes = Vec::with_capacity(object.batches.len());
         let mut segments: Vec<NewSegment> = Vec::new();
         for batch in &object.batches {
-            let outcome = judge_batch(states, batch, now, gap_timeout, &mut judged.changed_producers);
+            let outcome = judge_batch(states, batch, terms, &mut judged);
             if let BatchOutcome::Appended { base_offset, .. } = outcome {
                 let partition = states.partitions.get_mut(&batch.partition);
-                extend(&mut segments, batch, base_offset, partition, now);
+                extend(&mut segments, batch, base_offset, partition, terms.now);
             }
             outcomes.push((batch.index, outcome));
         }
@@ -85,9 +98,8 @@ pub fn judge(
 fn judge_batch(
     states: &mut AppendStates,
     batch: &BatchEntry,
-    now: StoreTime,
-    gap_timeout: Duration,
-    changed: &mut BTreeSet<(TopicPartition, i64)>,
+    terms: Terms,
+    judged: &mut Judged,
 ) -> BatchOutcome {
     let Some(partition) = states.partitions.get_mut(&batch.partition) else {
         return BatchOutcome::Refused(AppendRefusal::UnknownPartition);
@@ -96,31 +108,50 @@ fn judge_batch(
     let base_offset = partition.high_watermark;
     if let Some(stamp) = &batch.producer {
         let key = (batch.partition, stamp.producer_id);
-        match producer::judge(
+        let verdict = producer::judge(
             states.producers.get(&key),
             stamp,
             batch.record_count,
-            now,
-            gap_timeout,
-        ) {
+            terms.now,
+            terms.gap_timeout,
+        );
+        // Duplicates are answered first, whatever became of their transaction.
+        if let Verdict::Duplicate { base_offset } = verdict {
+            return BatchOutcome::Duplicate {
+                base_offset,
+                log_start_offset,
+            };
+        }
+        let row = states.transactions.get(&stamp.producer_id);
+        let allowed = transaction::allows(
+            row.map(Arc::as_ref),
+            batch.transaction,
+            stamp,
+            batch.partition,
+            terms.may_begin,
+        );
+        let joins = match allowed {
+            Ok(joins) => joins,
+            Err(refusal) => return BatchOutcome::Refused(refusal),
+        };
+        match verdict {
             Verdict::Append => {
                 let state = states.producers.remove(&key);
-                let state = producer::remember(state, stamp, batch.record_count, base_offset, now);
+                let state = producer::remember(state, stamp, batch.record_count, base_offset, terms.now);
                 states.producers.insert(key, state);
-                changed.insert(key);
-            }
-            Verdict::Duplicate { base_offset } => {
-                return BatchOutcome::Duplicate {
-                    base_offset,
-                    log_start_offset,
-                };
+                judged.changed_producers.insert(key);
+                if joins && let Some(row) = states.transactions.get_mut(&stamp.producer_id) {
+                    transaction::join(Arc::make_mut(row), batch.partition, base_offset, terms.now);
+                    judged.changed_transactions.insert(stamp.producer_id);
+                }
             }
             Verdict::Refused(refusal) => return BatchOutcome::Refused(refusal),
             Verdict::RefusedAndWaits { refusal, state } => {
                 states.producers.insert(key, state);
-                changed.insert(key);
+                judged.changed_producers.insert(key);
                 return BatchOutcome::Refused(refusal);
             }
+            Verdict::Duplicate { .. } => {}
         }
     }
     partition.high_watermark += i64::from(batch.record_count);

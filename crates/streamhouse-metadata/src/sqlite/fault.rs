@@ -8,6 +8,7 @@ use rusqlite::{Error, ErrorCode};
 
 use crate::store::admin::{AlterConfigError, QuotaError};
 use crate::store::groups::GroupError;
+use crate::store::transactions::TransactionError;
 use crate::store::{CommitError, StoreError, SwapError, TopicError};
 
 impl From<Error> for StoreError {
@@ -55,6 +56,12 @@ impl From<Error> for GroupError {
     }
 }
 
+impl From<Error> for TransactionError {
+    fn from(error: Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
 impl From<Error> for QuotaError {
     fn from(error: Error) -> Self {
         Self::Store(error.into())
@@ -69,6 +76,15 @@ pub(super) trait Fault {
 impl Fault for StoreError {
     fn fault(&self) -> Option<&StoreError> {
         Some(self)
+    }
+}
+
+impl Fault for TransactionError {
+    fn fault(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! Offsets are kept by partition row, so that a recreated topic inherits none; those of a deleted topic are
 //! hidden at once and removed with its other rows. Not here: what payloads mean, who is a member.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -202,6 +203,9 @@ impl Writer {
                  (group_name, partition_id, offset, leader_epoch, metadata, committed_at) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?;
+            let mut supersede = tx.prepare_cached(
+                "UPDATE pending_offsets SET superseded = 1 WHERE group_name = ?1 AND partition_id = ?2",
+            )?;
             for (partition, committed) in offsets {
                 let Some(live) = hot.live(partition) else {
                     outcomes.push(OffsetOutcome::UnknownPartition);
@@ -218,6 +222,7 @@ impl Writer {
                     committed.metadata,
                     now.0
                 ])?;
+                supersede.execute(params![group, live.row])?;
                 outcomes.push(OffsetOutcome::Stored { previous: before });
             }
         }
@@ -272,6 +277,7 @@ impl Writer {
         let groups: Vec<String> = tx
             .prepare_cached(
                 "SELECT name FROM consumer_groups AS g WHERE empty_since < ?1 AND \
+                 NOT EXISTS (SELECT 1 FROM pending_offsets WHERE group_name = g.name) AND \
                  (EXISTS (SELECT 1 FROM committed_offsets WHERE group_name = g.name AND committed_at < ?1) \
                   OR NOT EXISTS (SELECT 1 FROM committed_offsets WHERE group_name = g.name)) LIMIT ?2",
             )?
@@ -296,7 +302,11 @@ impl Writer {
 }
 
 /// The group is still this coordinator's.
-fn require_coordinator(conn: &Connection, group: &str, coordinator_epoch: i64) -> Result<(), GroupError> {
+pub(super) fn require_coordinator(
+    conn: &Connection,
+    group: &str,
+    coordinator_epoch: i64,
+) -> Result<(), GroupError> {
     let epoch: Option<i64> = conn
         .prepare_cached("SELECT coordinator_epoch FROM consumer_groups WHERE name = ?1")?
         .query_row([group], |row| row.get(0))
@@ -309,6 +319,7 @@ fn require_coordinator(conn: &Connection, group: &str, coordinator_epoch: i64) -
 
 fn remove_group(conn: &Connection, group: &str) -> rusqlite::Result<()> {
     for statement in [
+        "DELETE FROM pending_offsets WHERE group_name = ?1",
         "DELETE FROM committed_offsets WHERE group_name = ?1",
         "DELETE FROM group_members WHERE group_name = ?1",
         "DELETE FROM consumer_groups WHERE name = ?1",
@@ -347,8 +358,13 @@ fn group_offsets(
             found.insert(partition, offset);
         }
     }
+    let pending = pending_partitions(conn, shared, group)?;
     let Some(wanted) = wanted else {
-        return Ok(found.into_values().collect());
+        let found = found.into_values().map(|offset| GroupOffset {
+            pending: pending.contains(&offset.partition),
+            ..offset
+        });
+        return Ok(found.collect());
     };
     let none = |partition| GroupOffset {
         partition,
@@ -358,11 +374,30 @@ fn group_offsets(
     };
     Ok(wanted
         .iter()
-        .map(|partition| found.get(partition).cloned().unwrap_or_else(|| none(*partition)))
+        .map(|partition| GroupOffset {
+            pending: pending.contains(partition),
+            ..found.get(partition).cloned().unwrap_or_else(|| none(*partition))
+        })
         .collect())
 }
 
-fn live_partition(hot: &Hot, row: i64) -> Option<TopicPartition> {
+/// The partitions in which a transaction holds an offset of this group.
+fn pending_partitions(
+    conn: &Connection,
+    shared: &Shared,
+    group: &str,
+) -> Result<BTreeSet<TopicPartition>, StoreError> {
+    let mut select =
+        conn.prepare_cached("SELECT DISTINCT partition_id FROM pending_offsets WHERE group_name = ?1")?;
+    let mut rows = select.query([group])?;
+    let mut pending = BTreeSet::new();
+    while let Some(row) = rows.next()? {
+        pending.extend(live_partition(&shared.hot.read(), row.get(0)?));
+    }
+    Ok(pending)
+}
+
+pub(super) fn live_partition(hot: &Hot, row: i64) -> Option<TopicPartition> {
     let partition = hot.partition_of_row.get(&row)?;
     hot.live(partition).map(|_| *partition)
 }

@@ -5,6 +5,7 @@
 //! behind the table's last one. Not here: old segments, payloads, producers (the writer's own).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::ids::{IdMap, IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::object::{InlineBacklog, ObjectLocation};
@@ -12,6 +13,7 @@ use crate::model::partition::PartitionSnapshot;
 use crate::model::quota::ClientQuotas;
 use crate::model::segment::{LocatedSegment, Segment};
 use crate::model::topic::{Topic, topic_name_key};
+use crate::model::transaction::{Transaction, TransactionPhase};
 use crate::rules::append::PartitionState;
 
 #[derive(Debug)]
@@ -27,9 +29,22 @@ pub(super) struct Partition {
     pub(super) size_bytes: u64,
     /// Not merged yet, oldest first.
     pub(super) recent: VecDeque<Segment>,
+    /// First offset and producer id of each transaction that is open here.
+    pub(super) open: BTreeSet<(i64, i64)>,
+    /// One past the newest ABORT marker that still has a row; 0 without any.
+    pub(super) aborted_end: i64,
 }
 
 impl Partition {
+    /// Up to where a reader of committed records may read.
+    pub(super) fn last_stable_offset(&self) -> i64 {
+        let first = self
+            .open
+            .first()
+            .map_or(self.state.high_watermark, |(first, _)| *first);
+        first.max(self.state.log_start_offset)
+    }
+
     /// One past the last offset that the ordered table holds.
     pub(super) fn merged_end(&self) -> i64 {
         self.recent
@@ -55,6 +70,55 @@ pub(super) struct RecentObject {
     pub(super) segments: u32,
 }
 
+/// Every transactional id.
+#[derive(Debug, Default)]
+pub(super) struct Transactions {
+    rows: HashMap<String, Arc<Transaction>>,
+    of_producer: IdMap<i64, String>,
+}
+
+impl Transactions {
+    pub(super) fn get(&self, transactional_id: &str) -> Option<&Arc<Transaction>> {
+        self.rows.get(transactional_id)
+    }
+
+    /// Of the transactional id whose producer has this id now.
+    pub(super) fn of_producer(&self, producer_id: i64) -> Option<&Arc<Transaction>> {
+        self.rows.get(self.of_producer.get(&producer_id)?)
+    }
+
+    pub(super) fn is_open(&self, producer_id: i64) -> bool {
+        self.of_producer(producer_id)
+            .is_some_and(|row| row.phase == TransactionPhase::Ongoing)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Transaction>> {
+        self.rows.values()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn put(&mut self, row: Arc<Transaction>) {
+        let producer_id = row.current.producer_id;
+        let id = row.transactional_id.clone();
+        let before = self.rows.insert(id.clone(), row);
+        if let Some(before) = before
+            && before.current.producer_id != producer_id
+        {
+            self.of_producer.remove(&before.current.producer_id);
+        }
+        self.of_producer.insert(producer_id, id);
+    }
+
+    pub(super) fn remove(&mut self, transactional_id: &str) {
+        if let Some(row) = self.rows.remove(transactional_id) {
+            self.of_producer.remove(&row.current.producer_id);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Hot {
     pub(super) epoch: i32,
@@ -75,6 +139,7 @@ pub(super) struct Hot {
     /// Rows of partitions that may have segments below their log's start.
     pub(super) untrimmed: BTreeSet<i64>,
     pub(super) quotas: ClientQuotas,
+    pub(super) transactions: Transactions,
 }
 
 impl Hot {
@@ -95,7 +160,7 @@ impl Hot {
         PartitionSnapshot {
             log_start_offset: partition.state.log_start_offset,
             high_watermark: partition.state.high_watermark,
-            last_stable_offset: partition.state.high_watermark,
+            last_stable_offset: partition.last_stable_offset(),
             leader_epoch: self.epoch,
         }
     }
@@ -121,8 +186,32 @@ impl Hot {
                 merged_max_timestamp,
                 size_bytes: 0,
                 recent: VecDeque::new(),
+                open: BTreeSet::new(),
+                aborted_end: 0,
             },
         );
+    }
+
+    /// Takes the new row of a transactional id, and what is open in its partitions.
+    pub(super) fn put_transaction(&mut self, row: Arc<Transaction>) {
+        if let Some(before) = self.transactions.get(&row.transactional_id).map(Arc::clone) {
+            self.mark_open(&before, false);
+        }
+        self.mark_open(&row, true);
+        self.transactions.put(row);
+    }
+
+    fn mark_open(&mut self, row: &Transaction, is_open: bool) {
+        for (partition, first) in &row.partitions {
+            if let (Some(first), Some(partition)) = (first, self.partitions.get_mut(partition)) {
+                let key = (*first, row.current.producer_id);
+                if is_open {
+                    partition.open.insert(key);
+                } else {
+                    partition.open.remove(&key);
+                }
+            }
+        }
     }
 
     /// Appends a committed segment.

@@ -4,6 +4,8 @@
 //! replayed in commit order; a segment below its partition's merged high watermark is in the table
 //! already, and one of a partition that is gone was merged before its rows were purged.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, Row, params};
 use uuid::Uuid;
 
@@ -16,6 +18,7 @@ use crate::ids::{IncarnationId, ObjectId, ObjectName, StoreTime, TopicId, TopicP
 use crate::model::object::{InlineBacklog, ObjectLocation};
 use crate::model::segment::Segment;
 use crate::model::topic::{Topic, TopicConfig, topic_name_key};
+use crate::model::transaction::Transaction;
 use crate::rules::append::PartitionState;
 use crate::store::StoreError;
 
@@ -52,6 +55,7 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, StoreError> {
     replay(conn, &mut loaded)?;
     find_untrimmed(conn, &mut loaded.hot)?;
     loaded.hot.quotas = load_quotas(conn)?;
+    load_transactions(conn, &mut loaded)?;
     Ok(loaded)
 }
 
@@ -109,6 +113,26 @@ fn load_partitions(conn: &Connection, loaded: &mut Loaded) -> Result<(), StoreEr
         loaded.hot.add_partition(id, row.get(0)?, live, state);
         if let Some(partition) = loaded.hot.partitions.get_mut(&id) {
             partition.size_bytes = unsigned(row.get(6)?);
+        }
+    }
+    Ok(())
+}
+
+fn load_transactions(conn: &Connection, loaded: &mut Loaded) -> Result<(), StoreError> {
+    let mut select = conn.prepare("SELECT state FROM transactions")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let row: Transaction = decode("transaction", &row.get::<_, Vec<u8>>(0)?)?;
+        loaded.newest = loaded.newest.max(row.last_used.0);
+        loaded.hot.put_transaction(Arc::new(row));
+    }
+    let mut select = conn
+        .prepare("SELECT partition_id, max(last_offset) FROM aborted_transactions GROUP BY partition_id")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let partition = loaded.hot.partition_of_row.get(&row.get(0)?).copied();
+        if let Some(partition) = partition.and_then(|id| loaded.hot.partitions.get_mut(&id)) {
+            partition.aborted_end = row.get::<_, i64>(1)? + 1;
         }
     }
     Ok(())

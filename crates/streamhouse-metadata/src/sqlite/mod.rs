@@ -8,6 +8,7 @@
 mod admin;
 mod commit;
 mod encoding;
+mod ending;
 mod fault;
 mod groups;
 mod hot;
@@ -18,6 +19,7 @@ mod lookup;
 mod objects;
 mod open;
 mod options;
+mod placed;
 mod producers;
 mod retention;
 mod schema;
@@ -27,6 +29,7 @@ mod settle;
 mod swap;
 mod threads;
 mod topics;
+mod transactions;
 mod writer;
 
 use std::sync::Arc;
@@ -194,10 +197,11 @@ impl MetadataStore for SqliteStore {
         for _ in 0..READ_TRIES_MAX {
             let older = lookup::recall_all(&self.shared, &open, &mut answers);
             if !older.is_empty() {
+                let shared = Arc::clone(&self.shared);
                 let complete = move |conn: &Connection| {
                     let parts = older.into_iter();
                     parts
-                        .map(|(place, part)| Ok((place, lookup::complete(conn, part)?)))
+                        .map(|(place, part)| Ok((place, lookup::complete(conn, &shared, part)?)))
                         .collect::<Result<Vec<_>, StoreError>>()
                 };
                 for (place, located) in self.read(complete).await? {

@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::encoding::{decode, encode};
 use super::writer::Writer;
-use crate::ids::{IdMap, StoreTime};
-use crate::model::producer::ProducerState;
-use crate::store::StoreError;
+use crate::ids::{IdMap, StoreTime, TopicPartition};
+use crate::model::producer::{ActiveProducer, ProducerState};
+use crate::store::{LookupError, StoreError};
 
 /// Partition row and producer id.
 pub(super) type ProducerKey = (i64, i64);
@@ -135,12 +135,57 @@ impl Writer {
         Ok(update.query_row(params![count], |row| row.get(0))?)
     }
 
+    /// What administrators may see of the producers of a partition, ascending by id.
+    pub(super) fn active_producers(
+        &mut self,
+        id: TopicPartition,
+    ) -> Result<Result<Vec<ActiveProducer>, LookupError>, StoreError> {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let hot = shared.hot.read();
+        let Some(partition) = hot.live(&id) else {
+            return Ok(Err(LookupError::UnknownPartition));
+        };
+        let mut states = std::collections::BTreeMap::new();
+        let mut select = self
+            .conn
+            .prepare_cached("SELECT producer_id, state FROM producers WHERE partition_id = ?1")?;
+        let mut rows = select.query([partition.row])?;
+        while let Some(row) = rows.next()? {
+            let state: ProducerState = decode("producer state", &row.get::<_, Vec<u8>>(1)?)?;
+            states.insert(row.get(0)?, state);
+        }
+        // Memory is newer than the table.
+        for (producer_id, cached) in self
+            .producers
+            .partitions
+            .get(&partition.row)
+            .into_iter()
+            .flatten()
+        {
+            states.insert(*producer_id, cached.state.clone());
+        }
+        let start_of = |producer_id| {
+            let mut open = partition.open.iter();
+            open.find(|(_, id)| *id == producer_id).map(|(first, _)| *first)
+        };
+        let active = states.into_iter().map(|(producer_id, state)| ActiveProducer {
+            producer_id,
+            epoch: state.epoch,
+            last_sequence: state.batches.back().map_or(-1, |batch| batch.last_sequence),
+            last_used: state.last_used,
+            transaction_start_offset: start_of(producer_id),
+        });
+        Ok(Ok(active.collect()))
+    }
+
     /// Removes rows of `keys` that have still not been used since `before`; their number.
     pub(super) fn expire_chunk(
         &mut self,
         keys: &[ProducerKey],
         before: StoreTime,
     ) -> Result<u64, StoreError> {
+        let shared = std::sync::Arc::clone(&self.shared);
+        let open = |producer_id| shared.hot.read().transactions.is_open(producer_id);
         let tx = self.conn.unchecked_transaction()?;
         let mut expired = Vec::new();
         {
@@ -148,6 +193,10 @@ impl Writer {
                 "DELETE FROM producers WHERE partition_id = ?1 AND producer_id = ?2 AND last_used < ?3",
             )?;
             for (row, id) in keys {
+                // A transaction may outlive any time without batches (TRACES 19).
+                if open(*id) {
+                    continue;
+                }
                 // What memory knows may be newer than the table.
                 let used = self.producers.partitions.get(row).and_then(|p| p.get(id));
                 if used.is_some_and(|cached| cached.state.last_used >= before) {

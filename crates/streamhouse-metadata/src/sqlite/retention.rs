@@ -207,6 +207,8 @@ fn trim_partition(
         removed += 1;
     }
     drop(rows);
+    conn.prepare_cached("DELETE FROM aborted_transactions WHERE partition_id = ?1 AND last_offset < ?2")?
+        .execute([row, log_start])?;
     if let Some(last) = last {
         conn.prepare_cached("DELETE FROM segments WHERE partition_id = ?1 AND base_offset <= ?2")?
             .execute([row, last])?;

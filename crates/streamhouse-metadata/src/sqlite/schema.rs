@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_foundation.sql"),
     include_str!("schema/0002_groups.sql"),
     include_str!("schema/0004_admin.sql"),
+    include_str!("schema/0005_transactions.sql"),
 ];
 
 /// Sets what holds for a connection that may write.

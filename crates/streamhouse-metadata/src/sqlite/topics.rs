@@ -269,6 +269,12 @@ fn purge_partition(
          (SELECT producer_id FROM producers WHERE partition_id = ?1 LIMIT ?2)",
     )?;
     let removed = removed + delete.execute([row, room - removed])? as i64;
+    for statement in [
+        "DELETE FROM aborted_transactions WHERE partition_id = ?1",
+        "DELETE FROM pending_offsets WHERE partition_id = ?1",
+    ] {
+        conn.prepare_cached(statement)?.execute([row])?;
+    }
     let mut delete = conn.prepare_cached(
         "DELETE FROM committed_offsets WHERE partition_id = ?1 AND group_name IN \
          (SELECT group_name FROM committed_offsets WHERE partition_id = ?1 LIMIT ?2)",

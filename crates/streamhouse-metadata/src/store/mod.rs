@@ -100,7 +100,9 @@ pub enum SwapError {
 
 /// See the module's head. Methods without an `Option` or a typed refusal only fail with the store.
 #[async_trait]
-pub trait MetadataStore: admin::AdminStore + groups::GroupStore + Send + Sync + 'static {
+pub trait MetadataStore:
+    admin::AdminStore + groups::GroupStore + transactions::TransactionStore + Send + Sync + 'static
+{
     fn cluster(&self) -> Cluster;
 
     /// The store's clock.

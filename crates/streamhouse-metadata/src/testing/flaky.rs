@@ -5,6 +5,7 @@
 
 mod admin;
 mod groups;
+mod transactions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -108,6 +108,12 @@ settings! {
     groups_max: u32,
     /// How long committed offsets outlive the last member of their group [default: 7d, as Kafka]
     offsets_retention: Span,
+    /// The longest transaction timeout that a producer may ask for [default: 15m, as Kafka]
+    transaction_timeout_max: Span,
+    /// Most transactional ids that may be known [default: 20000]
+    transactional_ids_max: u32,
+    /// How long a transactional id is remembered after its last transaction [default: 7d, as Kafka]
+    transactional_id_retention: Span,
     /// Largest request frame [default: 100MiB]
     frame_bytes_max: Size,
     /// Largest fetch response, except that it always holds one batch [default: 55MiB]

@@ -15,7 +15,7 @@ pub(super) fn ranges(layer: &Layer) -> Result<(), ConfigError> {
     let size = |value: Option<super::units::Size>| value.map(|size| size.0);
     let span = |value: Option<super::units::Span>| value.map(|span| span.0.as_millis() as u64);
     let count = |value: Option<u32>| value.map(u64::from);
-    let bounds: [(&'static str, Option<u64>, u64, u64); 24] = [
+    let bounds: [(&'static str, Option<u64>, u64, u64); 27] = [
         ("flush_interval", span(layer.flush_interval), 0, 10_000),
         ("flush_bytes", size(layer.flush_bytes), 4 << 10, GIB),
         ("inline_bytes", size(layer.inline_bytes), 0, 1 << 20),
@@ -58,6 +58,24 @@ pub(super) fn ranges(layer: &Layer) -> Result<(), ConfigError> {
         (
             "offsets_retention",
             span(layer.offsets_retention),
+            1_000,
+            3_650 * day_ms,
+        ),
+        (
+            "transaction_timeout_max",
+            span(layer.transaction_timeout_max),
+            1,
+            365 * day_ms,
+        ),
+        (
+            "transactional_ids_max",
+            count(layer.transactional_ids_max),
+            1,
+            1_000_000,
+        ),
+        (
+            "transactional_id_retention",
+            span(layer.transactional_id_retention),
             1_000,
             3_650 * day_ms,
         ),

@@ -14,8 +14,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use streamhouse_metadata::ids::TopicPartition;
 use streamhouse_metadata::model::group::{CommittedOffset, GroupWrite, OffsetOutcome};
-use streamhouse_metadata::store::MetadataStore;
 use streamhouse_metadata::store::groups::GroupError;
+use streamhouse_metadata::store::transactions::{TransactionError, TransactionOffsets};
+use streamhouse_metadata::store::{LookupError, MetadataStore};
 use tokio::sync::{MutexGuard, Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -497,18 +498,47 @@ impl Groups {
     ) -> Result<Vec<OffsetOutcome>, GroupFault> {
         self.with(name, generation < 0, async |slot, live| {
             live.group.may_commit(self.now(), member, instance, generation)?;
-            let epoch = match live.epoch {
-                Some(epoch) => epoch,
-                None => {
-                    self.store(slot, live).await?;
-                    live.epoch.ok_or(GroupFault::NotCoordinator)?
-                }
-            };
+            let epoch = self.stored_epoch(slot, live).await?;
             let committed = self.metadata.commit_offsets(name, epoch, offsets).await;
             self.definite(slot, live, committed)
         })
         .await?
         .ok_or(GroupFault::IllegalGeneration)
+    }
+
+    /// Commits offsets in a transaction, which `adding` names for the group's coordinator epoch; one
+    /// outcome each (TRACES 23).
+    pub async fn commit_in_transaction(
+        self: &Arc<Self>,
+        name: &str,
+        (member, instance, generation): (&str, Option<&str>, i32),
+        adding: impl FnOnce(i64) -> TransactionOffsets,
+    ) -> Result<Result<Vec<Result<(), LookupError>>, TransactionError>, GroupFault> {
+        // Older producers do not say for whom they commit: their transaction alone judges them.
+        let anonymous = generation < 0 && member.is_empty() && instance.is_none();
+        self.with(name, generation < 0, async |slot, live| {
+            if !anonymous {
+                live.group.may_commit(self.now(), member, instance, generation)?;
+            }
+            let epoch = self.stored_epoch(slot, live).await?;
+            let added = self.metadata.add_transaction_offsets(adding(epoch)).await;
+            if let Err(TransactionError::GroupFenced(_)) = added {
+                live.forget();
+                self.wake(slot);
+                return Err(GroupFault::NotCoordinator);
+            }
+            Ok(added)
+        })
+        .await?
+        .ok_or(GroupFault::IllegalGeneration)
+    }
+
+    /// The coordinator epoch of a group, which is stored first if it is not.
+    async fn stored_epoch(&self, slot: &Slot, live: &mut Live) -> Result<i64, GroupFault> {
+        if live.epoch.is_none() {
+            self.store(slot, live).await?;
+        }
+        live.epoch.ok_or(GroupFault::NotCoordinator)
     }
 
     /// Removes committed offsets of a group.

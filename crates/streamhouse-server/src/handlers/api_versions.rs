@@ -1,18 +1,24 @@
 //! ApiVersions v0–v4: what this server speaks (KIP-35, KIP-511, KIP-584).
 //!
 //! A version we do not know is answered in version 0 with UNSUPPORTED_VERSION and our own range, so that
-//! a newer client can step down. No features are finalized: each will be announced by the code that
-//! keeps its promise.
+//! a newer client can step down. Finalized features are those whose code keeps their promise.
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+
+use kafka_protocol::protocol::StrBytes;
 
 use super::context::RequestContext;
 use super::error_code;
 use super::response::{EncodeError, Response};
 use super::{SERVED, Served};
 use crate::listener::guard::RequestHead;
+
+/// First version that tells of features.
+const FEATURES_FROM: i16 = 3;
+/// Each with its level. `transaction.version` 2 is KIP-890 part 2.
+const FEATURES: &[(&str, i16)] = &[("transaction.version", 2)];
 
 pub async fn handle(context: &RequestContext, request: ApiVersionsRequest) -> Result<Response, EncodeError> {
     let named = context.head.version < 3
@@ -21,11 +27,29 @@ pub async fn handle(context: &RequestContext, request: ApiVersionsRequest) -> Re
     let mut response = ApiVersionsResponse::default().with_finalized_features_epoch(-1);
     if named {
         response.api_keys = SERVED.iter().map(range).collect();
+        if context.head.version >= FEATURES_FROM {
+            response.finalized_features_epoch = 0;
+            response.supported_features = FEATURES.iter().map(supported).collect();
+            response.finalized_features = FEATURES.iter().map(finalized).collect();
+        }
     } else {
         response.error_code = ResponseError::InvalidRequest.code();
     }
     let outcome = error_code::outcome(response.error_code);
     Response::encode(&context.head, &response, outcome)
+}
+
+fn supported((name, level): &(&'static str, i16)) -> SupportedFeatureKey {
+    SupportedFeatureKey::default()
+        .with_name(StrBytes::from_static_str(name))
+        .with_max_version(*level)
+}
+
+fn finalized((name, level): &(&'static str, i16)) -> FinalizedFeatureKey {
+    FinalizedFeatureKey::default()
+        .with_name(StrBytes::from_static_str(name))
+        .with_max_version_level(*level)
+        .with_min_version_level(*level)
 }
 
 /// The answer to a version we do not know; see the module's head.

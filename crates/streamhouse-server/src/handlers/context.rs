@@ -8,6 +8,7 @@ use kafka_protocol::protocol::StrBytes;
 use streamhouse_metadata::model::quota::QuotaKey;
 use streamhouse_metadata::model::topic::TopicLimits;
 use streamhouse_metadata::store::MetadataStore;
+use streamhouse_metadata::store::transactions::TransactionError;
 use streamhouse_observability::Metrics;
 use streamhouse_storage::reader::Reader;
 use streamhouse_storage::upkeep::scheduler::Nudge;
@@ -22,6 +23,7 @@ use crate::group::coordinator::Groups;
 use crate::listener::guard::RequestHead;
 use crate::listener::responses::ResponseMemory;
 use crate::quota::Quotas;
+use crate::transaction::{TransactionFault, Transactions};
 
 /// How this agent is known to clients.
 #[derive(Clone, Debug)]
@@ -56,6 +58,7 @@ pub struct Agent {
     pub topics: Topics,
     /// The groups that this agent coordinates.
     pub groups: Arc<Groups>,
+    pub transactions: Arc<Transactions>,
     pub quotas: Quotas,
     /// Told of deleted topics, whose rows and objects are to go.
     pub upkeep: Nudge,
@@ -108,6 +111,17 @@ impl RequestContext {
         let client_id = self.head.client_id.as_deref().unwrap_or_default();
         let quotas = &self.agent.quotas;
         quotas.charge(key, &self.principal.name, client_id, bytes).await
+    }
+
+    /// The same for a transaction's fault.
+    pub fn report_transaction(&self, fault: &TransactionFault) {
+        match fault {
+            TransactionFault::Group(fault) => self.report_group(fault),
+            TransactionFault::Refused(TransactionError::Store(error)) => self.report(error),
+            _ => {
+                tracing::debug!(api = ?self.head.api, correlation_id = %self.correlation_id(), %fault, "refused");
+            }
+        }
     }
 
     /// The same for a group's fault, if it is ours: what clients do wrong is theirs.

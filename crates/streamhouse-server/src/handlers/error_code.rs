@@ -5,10 +5,12 @@
 //! might otherwise go wrong, the reason stands beside the arm.
 
 use crate::group::GroupFault;
+use crate::transaction::TransactionFault;
 use kafka_protocol::ResponseError;
 use streamhouse_metadata::model::commit::AppendRefusal;
 use streamhouse_metadata::model::topic::{TopicConfigError, TopicNameError};
 use streamhouse_metadata::store::admin::{AlterConfigError, DeleteRecordsError, QuotaError};
+use streamhouse_metadata::store::transactions::TransactionError;
 use streamhouse_metadata::store::{StoreError, TopicError};
 use streamhouse_observability::families::{ApiOutcome, ProducerErrorType};
 use streamhouse_storage::batch::{BatchError, HeaderError};
@@ -41,9 +43,9 @@ pub enum RequestFault {
     NameAndId,
     #[error("acks must be -1, 0 or 1, not {0}")]
     Acks(i16),
-    #[error("transactions are not available on this server yet")]
-    Transactions,
-    #[error("this server coordinates consumer groups only")]
+    #[error("a transactional batch needs a request with a transactional id")]
+    NoTransactionalId,
+    #[error("this server coordinates consumer groups and transactions only")]
     CoordinatorKind,
     #[error("an empty group id has no coordinator")]
     GroupId,
@@ -105,8 +107,7 @@ pub fn request_fault(fault: &RequestFault) -> ResponseError {
             ResponseError::InvalidRequest
         }
         RequestFault::Acks(_) => ResponseError::InvalidRequiredAcks,
-        // Fatal at once: a transactional producer must not retry for ever what cannot work.
-        RequestFault::Transactions => ResponseError::TransactionalIdAuthorizationFailed,
+        RequestFault::NoTransactionalId => ResponseError::TransactionalIdAuthorizationFailed,
         RequestFault::CoordinatorKind => ResponseError::InvalidRequest,
         RequestFault::GroupId => ResponseError::InvalidGroupId,
         RequestFault::SpecialTimestamp(_) => ResponseError::UnsupportedVersion,
@@ -164,10 +165,48 @@ pub fn append(error: &AppendError) -> ResponseError {
             AppendRefusal::GapPending { .. } => ResponseError::NotEnoughReplicas,
             AppendRefusal::OutOfOrder { .. } => ResponseError::OutOfOrderSequenceNumber,
             AppendRefusal::StaleEpoch { .. } => ResponseError::InvalidProducerEpoch,
+            AppendRefusal::InvalidTransactionState => ResponseError::InvalidTxnState,
+            AppendRefusal::NotTransactional(_) => ResponseError::InvalidProducerIdMapping,
+            // Retriable: compaction makes room.
+            AppendRefusal::MarkersFull => ResponseError::NotEnoughReplicas,
         },
         // The fate of these is not known, so nothing may be answered that says "not stored".
         AppendError::TimedOut | AppendError::Fenced | AppendError::Stopping => ResponseError::RequestTimedOut,
         AppendError::Storage => ResponseError::KafkaStorageError,
+    }
+}
+
+/// `generic` where clients of this version know an error that any transaction can end with (KIP-890).
+pub fn transactional_append(error: &AppendError, generic: bool) -> ResponseError {
+    match error {
+        AppendError::Refused(AppendRefusal::InvalidTransactionState) if generic => {
+            ResponseError::TransactionAbortable
+        }
+        error => append(error),
+    }
+}
+
+/// Of requests to the coordinator of transactions. `fenced_by_name` where clients of this version know
+/// PRODUCER_FENCED.
+pub fn transaction(fault: &TransactionFault, fenced_by_name: bool) -> ResponseError {
+    match fault {
+        TransactionFault::Refused(error) => match error {
+            TransactionError::UnknownProducer(_) => ResponseError::InvalidProducerIdMapping,
+            TransactionError::Fenced { .. } if fenced_by_name => ResponseError::ProducerFenced,
+            TransactionError::Fenced { .. } => ResponseError::InvalidProducerEpoch,
+            TransactionError::InvalidState(_) => ResponseError::InvalidTxnState,
+            TransactionError::UnknownPartition => ResponseError::UnknownTopicOrPartition,
+            // Retriable: compaction makes room.
+            TransactionError::MarkersFull => ResponseError::CoordinatorLoadInProgress,
+            TransactionError::GroupFenced(_) => ResponseError::NotCoordinator,
+            TransactionError::TooMany { .. } => ResponseError::PolicyViolation,
+            // The client asks again, and a repeat gets the same answer.
+            TransactionError::Store(_) => ResponseError::CoordinatorNotAvailable,
+        },
+        TransactionFault::Group(fault) => group(fault),
+        TransactionFault::EmptyId | TransactionFault::HalfIdentity => ResponseError::InvalidRequest,
+        TransactionFault::Timeout { .. } => ResponseError::InvalidTransactionTimeout,
+        TransactionFault::UnknownId(_) => ResponseError::TransactionalIdNotFound,
     }
 }
 
@@ -185,7 +224,6 @@ pub fn batch(error: &BatchError) -> ResponseError {
         | BatchError::Crc { .. } => ResponseError::CorruptMessage,
         BatchError::TooLarge { .. } => ResponseError::MessageTooLarge,
         BatchError::Timestamp { .. } => ResponseError::InvalidTimestamp,
-        BatchError::Transactional => ResponseError::InvalidTxnState,
         BatchError::Codec(_) => ResponseError::UnsupportedCompressionType,
     }
 }
@@ -206,7 +244,6 @@ pub fn batch_type(error: &BatchError) -> ProducerErrorType {
         | BatchError::Crc { .. }
         | BatchError::Records(_) => ProducerErrorType::Corrupt,
         BatchError::TooLarge { .. } => ProducerErrorType::TooLarge,
-        BatchError::Transactional => ProducerErrorType::Transaction,
     }
 }
 

@@ -1,6 +1,6 @@
-//! FindCoordinator v0–v6: who looks after a group (KIP-699: many keys from v4).
+//! FindCoordinator v0–v6: who looks after a group or a transaction (KIP-699: many keys from v4).
 //!
-//! This agent coordinates every group. Transactions and share groups have no coordinator here yet; asking
+//! This agent coordinates every group and every transaction. Share groups have no coordinator here; asking
 //! for one is refused with a code that clients do not retry.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -44,8 +44,7 @@ pub async fn handle(
 fn find(context: &RequestContext, kind: i8, key: StrBytes) -> Coordinator {
     let fault = match kind {
         GROUP if key.is_empty() => Some(RequestFault::GroupId),
-        GROUP => None,
-        TRANSACTION => Some(RequestFault::Transactions),
+        GROUP | TRANSACTION => None,
         _ => Some(RequestFault::CoordinatorKind),
     };
     let found = Coordinator::default().with_key(key);

@@ -20,6 +20,7 @@ use super::error_code::{self, NONE, RequestFault};
 use super::response::{EncodeError, Response};
 use super::topics::{KnownTopic, TopicKey};
 
+const READ_COMMITTED: i8 = 1;
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -28,6 +29,7 @@ const LATEST_TIERED: i64 = -5;
 
 pub async fn handle(context: &RequestContext, request: ListOffsetsRequest) -> Result<Response, EncodeError> {
     let agent = &context.agent;
+    let read_committed = request.isolation_level == READ_COMMITTED;
     let keys: Vec<_> = request
         .topics
         .iter()
@@ -47,7 +49,7 @@ pub async fn handle(context: &RequestContext, request: ListOffsetsRequest) -> Re
                         context.report(error);
                         Err(error_code::store(error).code())
                     }
-                    Ok(found) => list(context, &key, found[at].as_deref(), &wanted).await,
+                    Ok(found) => list(context, &key, found[at].as_deref(), &wanted, read_committed).await,
                 }
             };
             let response =
@@ -86,6 +88,7 @@ async fn list(
     key: &TopicKey,
     known: Option<&KnownTopic>,
     wanted: &ListOffsetsPartition,
+    read_committed: bool,
 ) -> Result<FoundOffset, i16> {
     let fault = |fault: RequestFault| error_code::request_fault(&fault).code();
     let agent = &context.agent;
@@ -119,7 +122,7 @@ async fn list(
         timestamp if timestamp >= 0 => OffsetQuery::Timestamp(timestamp),
         special => return Err(fault(RequestFault::SpecialTimestamp(special))),
     };
-    match agent.reader.list_offset(partition, query).await {
+    match agent.reader.list_offset(partition, query, read_committed).await {
         Ok(found) => Ok(found),
         Err(error) => {
             let code = error_code::read(&error).code();

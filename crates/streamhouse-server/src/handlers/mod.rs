@@ -39,6 +39,7 @@ pub mod quotas;
 pub mod response;
 pub mod sync_group;
 pub mod topics;
+pub mod transactions;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
@@ -94,6 +95,10 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::DeleteRecords, 0, 2),
     served(ApiKey::InitProducerId, 0, 5),
     served(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    served(ApiKey::AddPartitionsToTxn, 0, 3),
+    served(ApiKey::AddOffsetsToTxn, 0, 4),
+    served(ApiKey::EndTxn, 0, 5),
+    served(ApiKey::TxnOffsetCommit, 0, 5),
     served(ApiKey::DescribeConfigs, 1, 4),
     served(ApiKey::AlterConfigs, 0, 2),
     served(ApiKey::DescribeLogDirs, 1, 4),
@@ -107,6 +112,9 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::DescribeClientQuotas, 0, 1),
     served(ApiKey::AlterClientQuotas, 0, 1),
     served(ApiKey::DescribeCluster, 0, 2),
+    served(ApiKey::DescribeProducers, 0, 0),
+    served(ApiKey::DescribeTransactions, 0, 0),
+    served(ApiKey::ListTransactions, 0, 1),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
@@ -184,6 +192,13 @@ pub async fn handle(
         ApiKey::AlterClientQuotas => answer!(quotas::alter::handle),
         ApiKey::DescribeCluster => answer!(describe_cluster::handle),
         ApiKey::DescribeTopicPartitions => answer!(describe_topic_partitions::handle),
+        ApiKey::AddPartitionsToTxn => answer!(transactions::add_partitions::handle),
+        ApiKey::AddOffsetsToTxn => answer!(transactions::add_offsets::handle),
+        ApiKey::EndTxn => answer!(transactions::end::handle),
+        ApiKey::TxnOffsetCommit => answer!(transactions::commit_offsets::handle),
+        ApiKey::DescribeProducers => answer!(transactions::describe_producers::handle),
+        ApiKey::DescribeTransactions => answer!(transactions::describe::handle),
+        ApiKey::ListTransactions => answer!(transactions::list::handle),
         other => Err(RequestError::UnknownApi(other as i16).into()),
     }
 }

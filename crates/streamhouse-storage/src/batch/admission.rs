@@ -64,8 +64,6 @@ pub enum BatchError {
     Timestamp { timestamp: i64, now: i64 },
     #[error("clients may not write control batches")]
     Control,
-    #[error("transactional batches are not supported yet")]
-    Transactional,
     #[error("codec {0} does not exist")]
     Codec(i16),
     #[error("{count} records announced with a last offset delta of {last_offset_delta}")]
@@ -107,9 +105,6 @@ pub fn admit(records: &Bytes, admission: &Admission) -> Result<AdmittedBatch, Ba
     if header.is_control() {
         return Err(BatchError::Control);
     }
-    if header.is_transactional() {
-        return Err(BatchError::Transactional);
-    }
     let Some(codec) = header.codec() else {
         return Err(BatchError::Codec(header.attributes & 0b111));
     };
@@ -119,7 +114,10 @@ pub fn admit(records: &Bytes, admission: &Admission) -> Result<AdmittedBatch, Ba
             last_offset_delta: header.last_offset_delta,
         });
     }
-    if header.producer_id >= 0 && (header.producer_epoch < 0 || header.base_sequence < 0) {
+    // A transaction is some producer's.
+    let anonymous = header.producer_id < 0;
+    let unnumbered = header.producer_epoch < 0 || header.base_sequence < 0;
+    if (anonymous && header.is_transactional()) || (!anonymous && unnumbered) {
         return Err(BatchError::Producer {
             id: header.producer_id,
             epoch: header.producer_epoch,

@@ -15,8 +15,8 @@ pub const PATCHED_BYTES: usize = 16;
 
 const CRC_FROM: usize = 21;
 const ATTRIBUTE_LOG_APPEND_TIME: i16 = 1 << 3;
-const ATTRIBUTE_TRANSACTIONAL: i16 = 1 << 4;
-const ATTRIBUTE_CONTROL: i16 = 1 << 5;
+pub(super) const ATTRIBUTE_TRANSACTIONAL: i16 = 1 << 4;
+pub(super) const ATTRIBUTE_CONTROL: i16 = 1 << 5;
 
 /// Codec of a batch's records (attribute bits 0–2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

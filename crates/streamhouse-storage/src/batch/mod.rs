@@ -1,7 +1,8 @@
 //! Kafka's v2 record batch, the unit everywhere: its 61-byte header, what is checked when one comes in,
-//! and the search for a record inside one. The records themselves stay opaque (DESIGN §2.3).
+//! the markers that end transactions, and the search for a record inside one. The records themselves stay opaque (DESIGN §2.3).
 
 mod admission;
+mod control;
 mod header;
 mod records;
 #[cfg(any(test, feature = "testing"))]
@@ -10,5 +11,6 @@ pub mod testing;
 mod tests;
 
 pub use admission::{Admission, AdmittedBatch, BatchError, admit};
+pub use control::marker;
 pub use header::{BatchHeader, Codec, HEADER_BYTES, HeaderError, PATCHED_BYTES, patched_prefix};
 pub use records::{FoundRecord, RecordsError, find_max_timestamp, find_timestamp};

@@ -135,7 +135,16 @@ fn refused(change: impl FnOnce(&mut Vec<u8>)) -> BatchError {
 fn trace_13_what_lies_is_refused_by_name() {
     assert_eq!(refused(|b| b[16] = 1), BatchError::Header(HeaderError::Magic(1)));
     assert_eq!(refused(|b| b[22] |= 1 << 5), BatchError::Control);
-    assert_eq!(refused(|b| b[22] |= 1 << 4), BatchError::Transactional);
+    let unnamed = |b: &mut Vec<u8>| {
+        b[22] |= 1 << 4;
+        b[43..57].fill(0xff);
+    };
+    let nobody = BatchError::Producer {
+        id: -1,
+        epoch: -1,
+        sequence: -1,
+    };
+    assert_eq!(refused(unnamed), nobody, "a transaction of nobody");
     assert_eq!(refused(|b| b[22] |= 7), BatchError::Codec(7));
     assert_eq!(
         refused(|b| b[60] = 4),

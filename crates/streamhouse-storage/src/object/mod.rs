@@ -4,6 +4,7 @@
 mod build;
 mod counters;
 mod format;
+mod markers;
 mod open;
 #[cfg(test)]
 mod tests;
@@ -13,4 +14,5 @@ pub use counters::Counters;
 pub use format::{
     ENTRY_BYTES, FormatError, IndexEntry, TRAILER_BYTES, VERSION, key_of, parse_key, prefix_of,
 };
+pub use markers::encode_markers;
 pub use open::{open_index, verify_segment};

@@ -10,6 +10,7 @@ use futures::stream::{self, StreamExt};
 use streamhouse_metadata::ids::TopicPartition;
 use streamhouse_metadata::model::partition::PartitionSnapshot;
 use streamhouse_metadata::model::segment::{Located, Lookup};
+use streamhouse_metadata::model::transaction::AbortedRange;
 use streamhouse_observability::families::{FetchSource, TopicMetrics};
 use tokio::time::{Instant, timeout_at};
 
@@ -24,7 +25,13 @@ const LOADS_AT_ONCE: usize = 8;
 /// Whole batches, each with its base offset.
 type Batches = Vec<(i64, Bytes)>;
 /// What was read of a partition, before it is framed.
-type Read = Result<(PartitionSnapshot, Batches, FetchSource), ReadError>;
+struct Found {
+    snapshot: PartitionSnapshot,
+    aborted: Vec<AbortedRange>,
+    batches: Batches,
+    source: FetchSource,
+}
+type Read = Result<Found, ReadError>;
 
 /// One partition of a fetch.
 #[derive(Clone)]
@@ -46,13 +53,17 @@ pub struct FetchRequest {
     pub min_bytes: usize,
     /// … but no longer than this.
     pub max_wait: Duration,
+    /// Nothing at or beyond the last stable offset, and with the ranges to be left out.
+    pub read_committed: bool,
 }
 
-/// What was read of one partition; snapshot and records belong to one moment.
+/// What was read of one partition; all of it belongs to one moment (TRACES 3).
 #[derive(Clone, Debug)]
 pub struct Fetched {
     pub snapshot: PartitionSnapshot,
     pub records: Records,
+    /// Where committed records were asked for: those of aborted transactions among them.
+    pub aborted: Vec<AbortedRange>,
 }
 
 /// What is planned for one partition.
@@ -141,20 +152,26 @@ impl Reader {
             match plan {
                 Plan::Done(done) => (at, done, planned),
                 Plan::Load { located, budget } => {
-                    let result = self.load(&request.partitions[at], located, budget).await;
+                    let read_committed = request.read_committed;
+                    let wanted = &request.partitions[at];
+                    let result = self.load(wanted, located, budget, read_committed).await;
                     (at, result, began.elapsed())
                 }
             }
         });
         let mut loads = stream::iter(loads).buffer_unordered(LOADS_AT_ONCE);
         while let Some((at, result, elapsed)) = loads.next().await {
-            results[at] = Some(result.map(|(snapshot, batches, source)| {
+            results[at] = Some(result.map(|found| {
                 // Finding nothing is no read; what it costs to wait is not asked here.
-                if !batches.is_empty() {
-                    self.metrics.fetch.seconds(source).observe(elapsed);
+                if !found.batches.is_empty() {
+                    self.metrics.fetch.seconds(found.source).observe(elapsed);
                 }
-                let records = Records::frame(&batches, snapshot.leader_epoch);
-                (source, Fetched { snapshot, records })
+                let fetched = Fetched {
+                    snapshot: found.snapshot,
+                    records: Records::frame(&found.batches, found.snapshot.leader_epoch),
+                    aborted: found.aborted,
+                };
+                (found.source, fetched)
             }));
         }
         results
@@ -170,12 +187,17 @@ impl Reader {
         for &at in order {
             let wanted = &request.partitions[at];
             let most = wanted.max_bytes.min(request.max_bytes);
-            let tail = self.tail.read(wanted.partition, wanted.offset, most);
+            let tail = if request.read_committed {
+                None
+            } else {
+                self.tail.read(wanted.partition, wanted.offset, most)
+            };
             if tail.is_none() {
                 lookups.push(Lookup {
                     partition: wanted.partition,
                     offset: wanted.offset,
                     max_bytes: most as u64 + self.options.read_ahead_bytes,
+                    read_committed: request.read_committed,
                 });
             }
             tails.push((at, tail));
@@ -200,9 +222,26 @@ impl Reader {
                     let taken: usize = batches.iter().map(|(_, batch)| batch.len()).sum();
                     remaining = remaining.saturating_sub(taken);
                     first &= batches.is_empty();
-                    Plan::Done(Ok((snapshot, batches, FetchSource::Tail)))
+                    Plan::Done(Ok(Found {
+                        snapshot,
+                        aborted: Vec::new(),
+                        batches,
+                        source: FetchSource::Tail,
+                    }))
                 }
                 None => match located.next() {
+                    Some(Ok(located)) if let Some(mut batches) = self.stable_tail(request, at, &located) => {
+                        keep_within(&mut batches, budget, first);
+                        let taken: usize = batches.iter().map(|(_, batch)| batch.len()).sum();
+                        remaining = remaining.saturating_sub(taken);
+                        first &= batches.is_empty();
+                        Plan::Done(Ok(Found {
+                            snapshot: located.snapshot,
+                            aborted: located.aborted,
+                            batches,
+                            source: FetchSource::Tail,
+                        }))
+                    }
                     Some(Ok(located)) => {
                         let available: usize = located
                             .segments
@@ -228,6 +267,17 @@ impl Reader {
         Ok(plans)
     }
 
+    /// What the tail holds of a partition of which the store has just told what is stable.
+    fn stable_tail(&self, request: &FetchRequest, at: usize, located: &Located) -> Option<Batches> {
+        let wanted = &request.partitions[at];
+        let end = readable_end(&located.snapshot, request.read_committed);
+        let most = wanted.max_bytes.min(request.max_bytes);
+        if wanted.offset < located.snapshot.log_start_offset {
+            return None;
+        }
+        self.tail.batches(wanted.partition, wanted.offset, end, most)
+    }
+
     fn plan_load(&self, wanted: &FetchPartition, located: Located, budget: usize, first: bool) -> Plan {
         let snapshot = located.snapshot;
         if wanted.offset < snapshot.log_start_offset || wanted.offset > snapshot.high_watermark {
@@ -237,22 +287,35 @@ impl Reader {
             }));
         }
         if located.segments.is_empty() || (budget == 0 && !first) {
-            return Plan::Done(Ok((snapshot, Vec::new(), FetchSource::Tail)));
+            return Plan::Done(Ok(Found {
+                snapshot,
+                aborted: Vec::new(),
+                batches: Vec::new(),
+                source: FetchSource::Tail,
+            }));
         }
         Plan::Load { located, budget }
     }
 
-    async fn load(&self, wanted: &FetchPartition, mut located: Located, budget: usize) -> Read {
-        match self.load_located(wanted, &located, budget).await {
+    async fn load(
+        &self,
+        wanted: &FetchPartition,
+        mut located: Located,
+        budget: usize,
+        read_committed: bool,
+    ) -> Read {
+        let end = readable_end(&located.snapshot, read_committed);
+        match self.load_located(wanted, &located, budget, end).await {
             Err(LoadError::Gone) => {}
             Err(LoadError::Read(error)) => return Err(error),
-            Ok((batches, source)) => return Ok((located.snapshot, batches, source)),
+            Ok(loaded) => return Ok(found(located, loaded)),
         }
         // Compacted or deleted between look-up and read: look up again, once (TRACES 17).
         let lookup = Lookup {
             partition: wanted.partition,
             offset: wanted.offset,
             max_bytes: budget as u64,
+            read_committed,
         };
         located = self
             .metadata
@@ -267,8 +330,9 @@ impl Reader {
                 snapshot,
             });
         }
-        match self.load_located(wanted, &located, budget).await {
-            Ok((batches, source)) => Ok((snapshot, batches, source)),
+        let end = readable_end(&snapshot, read_committed);
+        match self.load_located(wanted, &located, budget, end).await {
+            Ok(loaded) => Ok(found(located, loaded)),
             Err(LoadError::Read(error)) => Err(error),
             Err(LoadError::Gone) => Err(ReadError::ObjectStore {
                 object: located
@@ -286,6 +350,7 @@ impl Reader {
         wanted: &FetchPartition,
         located: &Located,
         budget: usize,
+        end: i64,
     ) -> Result<(Batches, FetchSource), LoadError> {
         let mut batches: Batches = Vec::new();
         let mut bytes = 0;
@@ -298,7 +363,10 @@ impl Reader {
             }
             let base = next.segment.base_offset;
             let left = budget.saturating_sub(bytes);
-            let (more, complete) = loaded.batches(base, wanted.offset.max(base), left, batches.is_empty());
+            let (mut more, complete) =
+                loaded.batches(base, wanted.offset.max(base), left, batches.is_empty());
+            // A segment may go on behind the last stable offset, which is where some batch begins.
+            more.truncate(more.partition_point(|(base, _)| *base < end));
             bytes += more.iter().map(|(_, batch)| batch.len()).sum::<usize>();
             batches.extend(more);
             if bytes >= budget || !complete {
@@ -309,6 +377,24 @@ impl Reader {
             segments.for_each(|ahead| self.segments.prefetch(*ahead));
         }
         Ok((batches, from))
+    }
+}
+
+fn found(located: Located, (batches, source): (Batches, FetchSource)) -> Found {
+    Found {
+        snapshot: located.snapshot,
+        aborted: located.aborted,
+        batches,
+        source,
+    }
+}
+
+/// One past the last offset that may be returned.
+fn readable_end(snapshot: &PartitionSnapshot, read_committed: bool) -> i64 {
+    if read_committed {
+        snapshot.last_stable_offset
+    } else {
+        snapshot.high_watermark
     }
 }
 

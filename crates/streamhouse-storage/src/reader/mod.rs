@@ -14,6 +14,8 @@ mod tail;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod transaction_tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

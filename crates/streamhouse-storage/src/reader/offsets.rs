@@ -17,7 +17,7 @@ const TRIES_MAX: usize = 3;
 pub enum OffsetQuery {
     /// The log start offset.
     Earliest,
-    /// The high watermark, which is also the last stable offset while there are no transactions.
+    /// The high watermark; for who reads committed records only, the last stable offset.
     Latest,
     /// The first record whose timestamp (milliseconds) is at least this.
     Timestamp(i64),
@@ -38,6 +38,7 @@ impl Reader {
         &self,
         partition: TopicPartition,
         query: OffsetQuery,
+        read_committed: bool,
     ) -> Result<FoundOffset, ReadError> {
         let snapshot = self.snapshot(partition).await?;
         let leader_epoch = snapshot.leader_epoch;
@@ -51,6 +52,7 @@ impl Reader {
         let log_start = snapshot.log_start_offset;
         let mut query = match query {
             OffsetQuery::Earliest => return plain(log_start),
+            OffsetQuery::Latest if read_committed => return plain(snapshot.last_stable_offset),
             OffsetQuery::Latest => return plain(snapshot.high_watermark),
             OffsetQuery::Timestamp(timestamp) => TimestampQuery::AtLeast(timestamp),
             OffsetQuery::MaxTimestamp => TimestampQuery::Max,
@@ -78,12 +80,17 @@ impl Reader {
                             offset: located.segment.base_offset,
                         })
                         .map(|found| match found {
-                            Some((offset, timestamp)) => FoundOffset {
-                                offset,
-                                timestamp,
-                                leader_epoch,
-                            },
-                            None => FoundOffset {
+                            // What is not stable yet is as if it were not there, as in Kafka.
+                            Some((offset, timestamp))
+                                if !read_committed || offset < snapshot.last_stable_offset =>
+                            {
+                                FoundOffset {
+                                    offset,
+                                    timestamp,
+                                    leader_epoch,
+                                }
+                            }
+                            _ => FoundOffset {
                                 offset: -1,
                                 timestamp: -1,
                                 leader_epoch,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use streamhouse_metadata::ids::{TopicId, TopicPartition};
 use streamhouse_metadata::model::partition::PartitionSnapshot;
+use streamhouse_metadata::store::transactions::WrittenMarker;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -54,7 +55,33 @@ struct Run {
     /// One past the last batch, once there was one.
     end_offset: i64,
     log_start_offset: i64,
+    /// A transaction wrote here: what is stable, only the store can say.
+    transactional: bool,
     waiters: Vec<Weak<Waiter>>,
+}
+
+impl Run {
+    /// Batches from the one that holds `offset` on that begin before `end`: up to `bytes_max`, at least one.
+    fn from(&self, offset: i64, end: i64, bytes_max: usize) -> Option<Vec<(i64, Bytes)>> {
+        let held = self.batches.front()?.base_offset.max(self.log_start_offset)..self.end_offset.min(end);
+        if !held.contains(&offset) {
+            return None;
+        }
+        let first = self
+            .batches
+            .partition_point(|batch| batch.base_offset + batch.records <= offset);
+        let mut bytes = 0;
+        let mut batches = Vec::new();
+        for batch in self.batches.range(first..) {
+            let full = !batches.is_empty() && bytes + batch.bytes.len() > bytes_max;
+            if full || batch.base_offset >= end {
+                break;
+            }
+            bytes += batch.bytes.len();
+            batches.push((batch.base_offset, batch.bytes.clone()));
+        }
+        Some(batches)
+    }
 }
 
 type Partition = Arc<Mutex<Run>>;
@@ -95,30 +122,53 @@ impl Tail {
         log_start_offset: i64,
         batch: &AdmittedBatch,
     ) {
+        let added = TailBatch {
+            base_offset,
+            records: i64::from(batch.header.record_count),
+            bytes: batch.bytes.clone(),
+        };
+        self.push(
+            partition,
+            log_start_offset,
+            added,
+            batch.header.is_transactional(),
+        );
+    }
+
+    /// Adds the markers of a transaction that has ended, and rings likewise.
+    pub fn append_markers(&self, markers: &[WrittenMarker]) {
+        for marker in markers {
+            let added = TailBatch {
+                base_offset: marker.offset,
+                records: 1,
+                bytes: marker.batch.clone(),
+            };
+            self.push(marker.partition, 0, added, true);
+        }
+    }
+
+    fn push(&self, partition: TopicPartition, log_start_offset: i64, added: TailBatch, transactional: bool) {
         let run = self.partition(partition);
-        let records = i64::from(batch.header.record_count);
+        let (base_offset, length) = (added.base_offset, added.bytes.len());
         let waiters = {
             let mut locked = run.lock();
+            locked.transactional |= transactional;
             if base_offset < locked.end_offset && !locked.batches.is_empty() {
                 return; // older than what is known: nothing to add
             }
             if base_offset != locked.end_offset {
                 locked.batches.clear();
             }
-            locked.end_offset = base_offset + records;
+            locked.end_offset = base_offset + added.records;
             locked.log_start_offset = locked.log_start_offset.max(log_start_offset);
-            locked.batches.push_back(TailBatch {
-                base_offset,
-                records,
-                bytes: batch.bytes.clone(),
-            });
+            locked.batches.push_back(added);
             std::mem::take(&mut locked.waiters)
         };
         let now = Instant::now();
         for waiter in waiters.iter().filter_map(Weak::upgrade) {
             waiter.ring(now);
         }
-        self.charge(run, base_offset, batch.bytes.len() + OVERHEAD_BYTES);
+        self.charge(run, base_offset, length + OVERHEAD_BYTES);
     }
 
     fn charge(&self, run: Partition, base_offset: i64, bytes: usize) {
@@ -149,7 +199,7 @@ impl Tail {
     }
 
     /// Batches from the one that holds `offset` on, up to `bytes_max` but at least one; `None` where the
-    /// tail does not hold that offset.
+    /// tail does not hold that offset, and in a log that transactions write: see [`Tail::batches`].
     pub(super) fn read(
         &self,
         partition: TopicPartition,
@@ -158,24 +208,10 @@ impl Tail {
     ) -> Option<(PartitionSnapshot, Vec<(i64, Bytes)>)> {
         let run = self.partitions.read().get(&partition)?.clone();
         let run = run.lock();
-        if offset >= run.end_offset
-            || run.batches.front()?.base_offset > offset
-            || offset < run.log_start_offset
-        {
+        if run.transactional {
             return None;
         }
-        let first = run
-            .batches
-            .partition_point(|batch| batch.base_offset + batch.records <= offset);
-        let mut bytes = 0;
-        let mut batches = Vec::new();
-        for batch in run.batches.range(first..) {
-            if !batches.is_empty() && bytes + batch.bytes.len() > bytes_max {
-                break;
-            }
-            bytes += batch.bytes.len();
-            batches.push((batch.base_offset, batch.bytes.clone()));
-        }
+        let batches = run.from(offset, run.end_offset, bytes_max)?;
         let snapshot = PartitionSnapshot {
             log_start_offset: run.log_start_offset,
             high_watermark: run.end_offset,
@@ -183,6 +219,20 @@ impl Tail {
             leader_epoch: self.leader_epoch,
         };
         Some((snapshot, batches))
+    }
+
+    /// The same without a snapshot, which the caller got from the store before: batches that begin before
+    /// `end`, in any log.
+    pub(super) fn batches(
+        &self,
+        partition: TopicPartition,
+        offset: i64,
+        end: i64,
+        bytes_max: usize,
+    ) -> Option<Vec<(i64, Bytes)>> {
+        let run = self.partitions.read().get(&partition)?.clone();
+        let run = run.lock();
+        run.from(offset, end, bytes_max)
     }
 
     /// The partition's log begins at `offset` now: nothing below it is served any more, also not from

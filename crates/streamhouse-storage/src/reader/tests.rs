@@ -7,6 +7,7 @@ use kafka_protocol::records::RecordBatchDecoder;
 use object_store::memory::InMemory;
 use proptest::prelude::{ProptestConfig, any, proptest};
 use streamhouse_metadata::ids::{TopicId, TopicPartition};
+use streamhouse_metadata::model::commit::BatchTransaction;
 use streamhouse_metadata::model::retention::DeleteUpTo;
 use streamhouse_metadata::model::topic::{NewTopic, TopicConfig, TopicLimits};
 use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
@@ -20,16 +21,16 @@ use crate::batch::testing::TestBatch;
 use crate::stores::faulty::{Call, Faulty, Plan};
 use crate::writer::{Append, PartitionHandles, Writer, WriterHooks, WriterOptions, WriterParts};
 
-struct House {
-    writer: Writer,
-    reader: Arc<Reader>,
-    objects: Faulty,
-    metadata: Arc<dyn MetadataStore>,
-    metrics: Arc<Metrics>,
-    topic: TopicId,
+pub(super) struct House {
+    pub(super) writer: Writer,
+    pub(super) reader: Arc<Reader>,
+    pub(super) objects: Faulty,
+    pub(super) metadata: Arc<dyn MetadataStore>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) topic: TopicId,
 }
 
-async fn house(tail_bytes: u64, inline_bytes_max: u64) -> House {
+pub(super) async fn house(tail_bytes: u64, inline_bytes_max: u64) -> House {
     let metadata: Arc<dyn MetadataStore> =
         Arc::new(SqliteStore::open(SqliteOptions::new(Location::Memory)).unwrap());
     let objects = Faulty::new(Arc::new(InMemory::new()));
@@ -90,19 +91,39 @@ async fn house(tail_bytes: u64, inline_bytes_max: u64) -> House {
 }
 
 impl House {
-    fn partition(&self, partition: i32) -> TopicPartition {
+    pub(super) fn partition(&self, partition: i32) -> TopicPartition {
         TopicPartition {
             topic: self.topic,
             partition,
         }
     }
 
-    async fn append(&self, partition: i32, batches: &[TestBatch]) -> i64 {
-        let entries = batches
+    pub(super) async fn append(&self, partition: i32, batches: &[TestBatch]) -> i64 {
+        self.append_as(partition, batches, None).await
+    }
+
+    pub(super) async fn append_as(
+        &self,
+        partition: i32,
+        batches: &[TestBatch],
+        transaction: Option<BatchTransaction>,
+    ) -> i64 {
+        let entries = self.entries(partition, batches, transaction);
+        self.writer.append(entries).await[0].as_ref().unwrap().base_offset
+    }
+
+    pub(super) fn entries(
+        &self,
+        partition: i32,
+        batches: &[TestBatch],
+        transaction: Option<BatchTransaction>,
+    ) -> Vec<Append> {
+        batches
             .iter()
             .map(|batch| Append {
                 partition: self.partition(partition),
                 batch: batch.admitted(),
+                transaction,
                 deadline: Instant::now() + Duration::from_secs(29),
                 handles: PartitionHandles {
                     topic: self.metrics.topic("orders"),
@@ -110,11 +131,10 @@ impl House {
                 },
                 permit: None,
             })
-            .collect();
-        self.writer.append(entries).await[0].as_ref().unwrap().base_offset
+            .collect()
     }
 
-    fn request(&self, partitions: &[(i32, i64)], max_bytes: usize) -> FetchRequest {
+    pub(super) fn request(&self, partitions: &[(i32, i64)], max_bytes: usize) -> FetchRequest {
         let partitions = partitions
             .iter()
             .map(|(partition, offset)| FetchPartition {
@@ -129,6 +149,7 @@ impl House {
             max_bytes,
             min_bytes: 1,
             max_wait: Duration::ZERO,
+            read_committed: false,
         }
     }
 
@@ -157,7 +178,7 @@ impl House {
     }
 }
 
-fn decode(fetched: &Fetched) -> Vec<(i64, String)> {
+pub(super) fn decode(fetched: &Fetched) -> Vec<(i64, String)> {
     let mut bytes = fetched.records.to_bytes();
     assert_eq!(bytes.len(), fetched.records.length_bytes);
     RecordBatchDecoder::decode_all(&mut bytes)
@@ -391,7 +412,13 @@ async fn trace_14_offsets_are_found_by_time_to_the_exact_record() {
     for base in [1_000, 500, 2_000] {
         house.append(0, &[TestBatch::of(10, "a").at(base)]).await;
     }
-    let find = async |query| house.reader.list_offset(house.partition(0), query).await.unwrap();
+    let find = async |query| {
+        house
+            .reader
+            .list_offset(house.partition(0), query, false)
+            .await
+            .unwrap()
+    };
     assert_eq!(find(OffsetQuery::Earliest).await.offset, 0);
     assert_eq!(find(OffsetQuery::Latest).await.offset, 30);
     for (timestamp, offset, found) in [

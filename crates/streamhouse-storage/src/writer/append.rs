@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use streamhouse_metadata::ids::TopicPartition;
-use streamhouse_metadata::model::commit::AppendRefusal;
+use streamhouse_metadata::model::commit::{AppendRefusal, BatchTransaction};
 use streamhouse_observability::families::{PartitionWriteMetrics, TopicMetrics};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -27,6 +27,8 @@ pub struct PartitionHandles {
 pub struct Append {
     pub partition: TopicPartition,
     pub batch: AdmittedBatch,
+    /// Set for a transactional batch.
+    pub transaction: Option<BatchTransaction>,
     /// Not committed by then, it is withdrawn and answered with [`AppendError::TimedOut`].
     pub deadline: Instant,
     pub handles: PartitionHandles,
@@ -125,6 +127,7 @@ impl Reply {
 pub(super) struct Pending {
     pub(super) partition: TopicPartition,
     pub(super) batch: AdmittedBatch,
+    pub(super) transaction: Option<BatchTransaction>,
     pub(super) deadline: Instant,
     pub(super) handles: PartitionHandles,
     pub(super) accepted_at: Instant,
@@ -149,6 +152,7 @@ pub(super) fn pending(batches: Vec<Append>) -> (Vec<Pending>, PendingAppend) {
         .map(|(position, append)| Pending {
             partition: append.partition,
             batch: append.batch,
+            transaction: append.transaction,
             deadline: append.deadline,
             handles: append.handles,
             accepted_at,

@@ -381,6 +381,10 @@ impl AppendError {
                 (BatchCount::ClientError, ProducerErrorType::Sequence)
             }
             Self::Refused(Refusal::StaleEpoch { .. }) => (BatchCount::ClientError, ProducerErrorType::Fenced),
+            Self::Refused(Refusal::InvalidTransactionState | Refusal::NotTransactional(_)) => {
+                (BatchCount::ClientError, ProducerErrorType::Transaction)
+            }
+            Self::Refused(Refusal::MarkersFull) => (BatchCount::ServerError, ProducerErrorType::AgentError),
             Self::TimedOut | Self::Storage | Self::Fenced | Self::Stopping => {
                 (BatchCount::ServerError, ProducerErrorType::AgentError)
             }

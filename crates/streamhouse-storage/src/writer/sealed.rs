@@ -127,6 +127,7 @@ impl Sealed {
                     record_count: batch.pending.batch.header.record_count as u32,
                     max_timestamp: batch.pending.batch.header.max_timestamp,
                     producer: batch.pending.batch.producer(),
+                    transaction: batch.pending.transaction,
                 })
                 .collect(),
         }

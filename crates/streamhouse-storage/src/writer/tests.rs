@@ -123,6 +123,7 @@ impl House {
         Append {
             partition: self.partition(partition),
             batch: batch.admitted(),
+            transaction: None,
             deadline: Instant::now() + Duration::from_secs(29),
             handles: PartitionHandles {
                 topic: self.metrics.topic("orders"),
@@ -156,6 +157,7 @@ impl House {
             max_bytes: 10 << 20,
             min_bytes: 1,
             max_wait: Duration::ZERO,
+            read_committed: false,
         };
         let fetched = self.reader.fetch(&request).await.pop().unwrap().unwrap();
         fetched.records.to_bytes().to_vec()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use streamhouse_metadata::model::partition::PartitionSnapshot;
+use streamhouse_metadata::model::transaction::AbortedRange;
 use streamhouse_observability::families::ApiOutcome;
 use streamhouse_storage::reader::Records;
 
@@ -31,8 +32,8 @@ pub(super) struct Partition {
     /// `None` where the partition could not be read.
     pub(super) snapshot: Option<PartitionSnapshot>,
     pub(super) records: Records,
-    /// A reader of committed data gets a list of aborted transactions, which is empty; others get null.
-    pub(super) list_aborted: bool,
+    /// A reader of committed data gets a list of aborted transactions; others get null.
+    pub(super) aborted: Option<Vec<AbortedRange>>,
 }
 
 impl Partition {
@@ -47,7 +48,7 @@ impl Partition {
             error_code,
             snapshot: None,
             records: Records::default(),
-            list_aborted: false,
+            aborted: None,
         }
     }
 }
@@ -176,10 +177,16 @@ fn write_partition(out: &mut Parts, version: i16, partition: Partition) {
     if version >= 5 {
         out.buffer.put_i64(log_start);
     }
-    if partition.list_aborted {
-        out.array(0);
-    } else {
-        out.null_array();
+    match partition.aborted {
+        Some(aborted) => {
+            out.array(aborted.len());
+            for range in aborted {
+                out.buffer.put_i64(range.producer_id);
+                out.buffer.put_i64(range.first_offset);
+                out.no_tags();
+            }
+        }
+        None => out.null_array(),
     }
     if version >= 11 {
         out.buffer.put_i32(-1); // preferred read replica

@@ -2,8 +2,7 @@
 //!
 //! The answer is framed by hand around slices of the stored bytes ([`encode`]). Sessions are never
 //! opened: every answer carries session id 0, which tells the client to go on with full requests, as a
-//! broker does whose session cache is full. There are no followers, and until
-//! there are transactions the last stable offset is the high watermark and nothing was aborted.
+//! broker does whose session cache is full. There are no followers.
 
 mod encode;
 
@@ -27,6 +26,7 @@ use encode::{Partition, Topic};
 /// First version that names topics by id, and first with sessions.
 const TOPIC_IDS: i16 = 13;
 const SESSIONS: i16 = 7;
+const READ_COMMITTED: i8 = 1;
 /// The epoch with which a client closes its session.
 const FINAL_EPOCH: i32 = -1;
 /// No honest client waits longer; a hostile one would hold its request's memory for ever.
@@ -97,6 +97,7 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
         partitions,
         max_bytes,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
+        read_committed: request.isolation_level == READ_COMMITTED,
         max_wait: if failed {
             Duration::ZERO
         } else {
@@ -108,7 +109,7 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
         .charge_quota(QuotaKey::ConsumerByteRate, length(&results))
         .await;
     let mut results = results.into_iter();
-    let read_committed = request.isolation_level == 1;
+    let read_committed = request.isolation_level == READ_COMMITTED;
     for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
         if partition.error_code == NONE
             && let Some(result) = results.next()
@@ -240,7 +241,7 @@ fn answer(
         Ok(fetched) => {
             partition.snapshot = Some(fetched.snapshot);
             partition.records = fetched.records;
-            partition.list_aborted = read_committed;
+            partition.aborted = read_committed.then_some(fetched.aborted);
         }
         Err(error) => {
             partition.error_code = error_code::read(&error).code();

@@ -19,6 +19,7 @@ use kafka_protocol::messages::produce_response::{
     PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use streamhouse_metadata::model::commit::BatchTransaction;
 use streamhouse_metadata::model::quota::QuotaKey;
 use streamhouse_observability::families::{ApiOutcome, ProducerErrorType, Stage, TopicMetrics};
 use streamhouse_storage::batch::{self, Admission};
@@ -34,6 +35,11 @@ use super::error_code::{self, NONE, RequestFault};
 use super::response::Response;
 use super::topics::{KnownTopic, TopicKey};
 use crate::listener::budget::Charge;
+
+/// First version that knows TRANSACTION_ABORTABLE, and first in which a batch joins its transaction by
+/// itself (KIP-890).
+const ABORTABLE: i16 = 11;
+const IMPLICIT: i16 = 12;
 
 /// Longest time a batch may take from arrival to commit, and what is left of a client's patience for
 /// the way back.
@@ -83,6 +89,10 @@ pub async fn admit(
     let permit: Arc<dyn std::any::Any + Send + Sync> = Arc::new(charge);
     let resolved = resolve(&context, &request.topics).await;
     let deadline = context.read_at + patience(request.timeout_ms);
+    let terms = Terms {
+        acks: request.acks,
+        transactional: request.transactional,
+    };
     let mut appends = Vec::new();
     let mut topics = Vec::with_capacity(request.topics.len());
     for (topic, known) in request.topics.into_iter().zip(resolved) {
@@ -90,7 +100,7 @@ pub async fn admit(
         for data in topic.partitions {
             let index = data.index;
             let checked = match &known {
-                Ok(known) => check(&agent, known, request.acks, &data),
+                Ok(known) => check(&context, known, &terms, &data),
                 Err(refusal) => Err(refusal.clone()),
             };
             let slot = match checked {
@@ -215,11 +225,24 @@ fn fault_refusal(fault: &RequestFault, counted: ProducerErrorType) -> Refusal {
     }
 }
 
+/// What a request says about all its batches.
+struct Terms {
+    acks: i16,
+    /// It names a transactional id.
+    transactional: bool,
+}
+
 /// Checks one batch. Deadline and permit are the caller's.
-fn check(agent: &Agent, known: &KnownTopic, acks: i16, data: &PartitionData) -> Result<Append, Refusal> {
-    if !(-1..=1).contains(&acks) {
+fn check(
+    context: &RequestContext,
+    known: &KnownTopic,
+    terms: &Terms,
+    data: &PartitionData,
+) -> Result<Append, Refusal> {
+    let agent = &context.agent;
+    if !(-1..=1).contains(&terms.acks) {
         return Err(fault_refusal(
-            &RequestFault::Acks(acks),
+            &RequestFault::Acks(terms.acks),
             ProducerErrorType::Invalid,
         ));
     }
@@ -238,8 +261,18 @@ fn check(agent: &Agent, known: &KnownTopic, acks: i16, data: &PartitionData) -> 
         counted: error_code::batch_type(&error),
         message: error.to_string(),
     })?;
+    let transactional = batch.header.is_transactional();
+    if transactional && !terms.transactional {
+        return Err(fault_refusal(
+            &RequestFault::NoTransactionalId,
+            ProducerErrorType::Transaction,
+        ));
+    }
     Ok(Append {
         partition,
+        transaction: transactional.then_some(BatchTransaction {
+            implicit: context.head.version >= IMPLICIT,
+        }),
         batch,
         deadline: Instant::now(),
         handles: PartitionHandles {
@@ -273,6 +306,7 @@ impl Pending {
             append,
             throttle,
         } = self;
+        let generic = context.head.version >= ABORTABLE;
         let mut results = append.await.into_iter();
         let answered_at = Instant::now();
         let mut successful = Vec::new();
@@ -289,7 +323,7 @@ impl Pending {
                         Ok(appended) => appended_response(index, &appended),
                         Err(error) => refused_response(
                             index,
-                            error_code::append(&error).code(),
+                            error_code::transactional_append(&error, generic).code(),
                             context.explain(&error),
                         ),
                     },
@@ -405,6 +439,7 @@ mod tests {
                 partition: 0,
             },
             batch: batch::admit(&bytes, &admission).unwrap(),
+            transaction: None,
             deadline: Instant::now(),
             handles: PartitionHandles {
                 topic: metrics.topic("orders"),

@@ -1,0 +1,64 @@
+//! ListTransactions v0–v1: transactional ids, by state, producer id and (v1) age of what is open (KIP-664,
+//! KIP-994).
+
+use kafka_protocol::messages::list_transactions_response::TransactionState;
+use kafka_protocol::messages::{
+    ListTransactionsRequest, ListTransactionsResponse, ProducerId, TransactionalId,
+};
+use kafka_protocol::protocol::StrBytes;
+use streamhouse_metadata::ids::StoreTime;
+use streamhouse_metadata::model::transaction::Transaction;
+use streamhouse_metadata::store::StoreError;
+
+use super::{STATES, phase_name};
+use crate::handlers::context::RequestContext;
+use crate::handlers::error_code;
+use crate::handlers::response::{EncodeError, Response};
+
+pub async fn handle(
+    context: &RequestContext,
+    request: ListTransactionsRequest,
+) -> Result<Response, EncodeError> {
+    let response = match read(context).await {
+        Err(error) => {
+            context.report(&error);
+            ListTransactionsResponse::default().with_error_code(error_code::store(&error).code())
+        }
+        Ok((rows, now)) => {
+            let listed = rows.into_iter().filter(|row| wanted(&request, row, now));
+            let states = listed.map(|row| {
+                TransactionState::default()
+                    .with_transaction_state(StrBytes::from_static_str(phase_name(row.phase)))
+                    .with_producer_id(ProducerId(row.current.producer_id))
+                    .with_transactional_id(TransactionalId(StrBytes::from_string(row.transactional_id)))
+            });
+            let unknown = request
+                .state_filters
+                .iter()
+                .filter(|state| !STATES.contains(&state.as_str()));
+            ListTransactionsResponse::default()
+                .with_unknown_state_filters(unknown.cloned().collect())
+                .with_transaction_states(states.collect())
+        }
+    };
+    Response::encode(&context.head, &response, error_code::outcome(response.error_code))
+}
+
+async fn read(context: &RequestContext) -> Result<(Vec<Transaction>, StoreTime), StoreError> {
+    let metadata = &context.agent.metadata;
+    let mut rows = metadata.transactions().await?;
+    rows.sort_unstable_by(|a, b| a.transactional_id.cmp(&b.transactional_id));
+    Ok((rows, metadata.now().await?))
+}
+
+fn wanted(request: &ListTransactionsRequest, row: &Transaction, now: StoreTime) -> bool {
+    let states = &request.state_filters;
+    let in_state = states.is_empty() || states.iter().any(|state| state.as_str() == phase_name(row.phase));
+    let producers = &request.producer_id_filters;
+    let by_producer = producers.is_empty() || producers.iter().any(|id| id.0 == row.current.producer_id);
+    let old_enough = request.duration_filter < 0
+        || row
+            .started_at
+            .is_some_and(|at| now.0.saturating_sub(at.0) > request.duration_filter);
+    in_state && by_producer && old_enough
+}
