@@ -4,6 +4,7 @@
 import time
 
 import pytest
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 
 from harness.clients import admin, create_topic, kcat, producer, read_all, send_all, unique
 from harness.process import wait_until
@@ -81,6 +82,115 @@ def test_refused_batches_are_counted_by_their_reason(broker):
 
     wait_until(lambda: unknown() == before + 1, 5, "one batch more for an unknown topic")
     settled(broker, "streamhouse_producer_records_total", 0, topic=topic)
+
+
+def consume(broker, group: str, topic: str, count: int, **config: object) -> None:
+    """Reads `count` records as the only member of a group, commits and leaves."""
+    client = Consumer({
+        "bootstrap.servers": broker.address, "group.id": group, "client.id": group, "log_level": 2,
+        "auto.offset.reset": "earliest", "enable.auto.commit": False, **config,
+    })
+    client.subscribe([topic])
+    read = []
+    deadline = time.monotonic() + 60
+    while len(read) < count:
+        assert time.monotonic() < deadline, f"{len(read)} of {count}"
+        read += [each for each in client.consume(count - len(read), timeout=0.5) if each.error() is None]
+    client.commit(asynchronous=False)
+    client.close()
+
+
+def test_consumed_records_and_rebalances_equal_what_groups_did(broker):
+    one, two = unique("orders"), unique("orders1")
+    for topic in (one, two):
+        create_topic(broker.address, topic, 1)
+        send_all(broker.address, topic, [b"%d" % each for each in range(100)])
+    first, second = unique("group"), unique("group")
+    consume(broker, first, one, 30)
+    consume(broker, first, one, 20)
+    consume(broker, second, one, 70)
+    consume(broker, first, two, 10)
+    consumed = "streamhouse_consumer_records_total"
+    settled(broker, consumed, 50, topic=one, consumer_group=first)
+    settled(broker, consumed, 70, topic=one, consumer_group=second)
+    settled(broker, consumed, 10, topic=two, consumer_group=first)
+    # A generation for each member that came.
+    settled(broker, "streamhouse_consumer_rebalances_total", 3, consumer_group=first)
+    settled(broker, "streamhouse_consumer_rebalances_total", 1, consumer_group=second)
+    # Who sets offsets without reading has consumed only what lies beyond the last commit.
+    setter = Consumer({"bootstrap.servers": broker.address, "group.id": unique("tool"), "log_level": 2})
+    setter.commit(offsets=[TopicPartition(one, 0, 90)], asynchronous=False)
+    admin(broker.address).alter_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(first, [TopicPartition(one, 0, 40)])])[first].result(30)
+    admin(broker.address).alter_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(first, [TopicPartition(one, 0, 45)])])[first].result(30)
+    settled(broker, consumed, 55, topic=one, consumer_group=first)
+    setter.close()
+    admin(broker.address).delete_consumer_groups([second])[second].result(30)
+    settled(broker, consumed, None, topic=one, consumer_group=second)
+    settled(broker, "streamhouse_consumer_rebalances_total", None, consumer_group=second)
+    settled(broker, consumed, 55, topic=one, consumer_group=first)
+
+
+def test_records_consumed_in_transactions_count_when_their_offsets_are_published(broker):
+    topic = create_topic(broker.address, unique("published"))
+    send_all(broker.address, topic, [b"%d" % each for each in range(20)])
+    group = unique("group")
+    consume(broker, group, topic, 5)
+    reader = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 2})
+    reader.subscribe([topic])
+    wait_until(lambda: reader.poll(0.5) is not None, 60, "a record")
+    client = Producer({"bootstrap.servers": broker.address, "transactional.id": group, "log_level": 2})
+    client.init_transactions(30)
+    for offset, ends, total in [(12, client.abort_transaction, 5), (15, client.commit_transaction, 15)]:
+        client.begin_transaction()
+        client.produce(topic, b"x")
+        place = [TopicPartition(topic, 0, offset)]
+        client.send_offsets_to_transaction(place, reader.consumer_group_metadata(), 30)
+        ends(30)
+        settled(broker, "streamhouse_consumer_records_total", total, topic=topic, consumer_group=group)
+    reader.close()
+
+
+def test_what_consumers_are_refused_is_counted_by_its_reason(broker):
+    topic = create_topic(broker.address, unique("refused"))
+    group = unique("group")
+    send_all(broker.address, topic, [b"x"])
+    consume(broker, group, topic, 1)
+    errors = "streamhouse_consumer_errors_total"
+    lost = Consumer({
+        "bootstrap.servers": broker.address, "group.id": group, "log_level": 2, "auto.offset.reset": "error",
+    })
+    lost.assign([TopicPartition(topic, 0, 50)])
+    wait_until(lambda: (found := lost.poll(0.5)) is not None and found.error() is not None, 30, "an error")
+    labels = {"topic": topic, "consumer_group": "", "error_type": "out_of_range"}
+    assert wait_until(lambda: broker.metrics().get(errors, **labels), 5, errors) >= 1
+    # A member that nobody knows.
+    stranger = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 2})
+    member = Consumer({
+        "bootstrap.servers": broker.address, "group.id": group, "log_level": 2, "auto.offset.reset": "earliest",
+    })
+    member.subscribe([topic])
+    wait_until(lambda: member.poll(0.2) or member.assignment(), 60, "an assignment")
+    with pytest.raises(KafkaException):
+        stranger.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+    settled(broker, errors, 1, topic="", consumer_group=group, error_type="unknown_member")
+    for client in (lost, stranger, member):
+        client.close()
+
+
+def test_an_open_transaction_shows_its_age(broker):
+    topic = create_topic(broker.address, unique("open"))
+    client = Producer({"bootstrap.servers": broker.address, "transactional.id": topic, "log_level": 2})
+    client.init_transactions(30)
+    client.begin_transaction()
+    client.produce(topic, b"x")
+    client.flush(30)
+    name = "streamhouse_transaction_oldest_open_seconds"
+    age = wait_until(lambda: broker.metrics().get(name, topic=topic), 30, name, every=0.5)
+    assert 0 < age < 60
+    client.commit_transaction(30)
+    wait_until(lambda: broker.metrics().get(name, topic=topic) is None, 30, "it has ended", every=0.5)
 
 
 def test_series_of_a_topic_are_born_at_0_and_die_with_it(broker):

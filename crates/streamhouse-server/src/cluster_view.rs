@@ -3,12 +3,13 @@
 //! One snapshot of topics and one of groups a scrape interval, never a question per partition. A store that
 //! does not answer makes the gauges absent. Not here: how gauges look (`streamhouse-observability`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use streamhouse_metadata::ids::{StoreTime, TopicId};
 use streamhouse_metadata::model::group::{self, GroupSnapshot, GroupState};
+use streamhouse_metadata::model::transaction::Transaction;
 use streamhouse_metadata::store::{MetadataStore, StoreError};
 use streamhouse_observability::Metrics;
 use streamhouse_observability::families::{ClusterSource, ClusterView, GroupLag, GroupView};
@@ -39,20 +40,49 @@ impl Snapshot {
         self.metrics
             .retain_topics(&|topic| names.contains(topic) || !seen.contains(topic));
 
+        let seen = self.metrics.consumers.names();
         let groups = self.metadata.group_snapshots().await?;
+        let listed: HashSet<&str> = groups.iter().map(|group| group.group.group.as_str()).collect();
+        self.metrics
+            .retain_groups(&|group| listed.contains(group) || !seen.contains(group));
         let now = self.metadata.now().await?;
         let names: HashMap<TopicId, &str> = topics.iter().map(|t| (t.id, t.name.as_str())).collect();
+        let open_transactions = oldest_open(&self.metadata.transactions().await?, &names, now);
         let groups = groups.into_iter().map(|group| view(group, &names, now));
         Ok(ClusterView {
             groups: groups.collect(),
             agents: 1,
             stored_bytes: None,
+            open_transactions,
             topics: topics
                 .iter()
                 .map(|topic| (topic.name.clone(), topic.partitions.unsigned_abs()))
                 .collect(),
         })
     }
+}
+
+/// By topic, the age of the oldest transaction that wrote there and is open, in seconds.
+fn oldest_open(
+    transactions: &[Transaction],
+    names: &HashMap<TopicId, &str>,
+    now: StoreTime,
+) -> Vec<(String, f64)> {
+    let mut oldest: BTreeMap<&str, i64> = BTreeMap::new();
+    for transaction in transactions {
+        let Some(since) = transaction.started_at else {
+            continue;
+        };
+        let written = transaction.partitions.iter().filter(|(_, first)| first.is_some());
+        for name in written.filter_map(|(partition, _)| names.get(&partition.topic)) {
+            let age = oldest.entry(name).or_default();
+            *age = (*age).max(now.0.saturating_sub(since.0));
+        }
+    }
+    let oldest = oldest.into_iter();
+    oldest
+        .map(|(topic, age)| (topic.to_owned(), age as f64 / 1_000.0))
+        .collect()
 }
 
 fn view(snapshot: GroupSnapshot, names: &HashMap<TopicId, &str>, now: StoreTime) -> GroupView {

@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod cluster_view;
 pub mod config;
+pub mod consumption;
 pub mod group;
 pub mod handlers;
 pub mod http;

@@ -40,6 +40,7 @@ use uuid::Uuid;
 
 use crate::cluster_view::Snapshot;
 use crate::config::{Advertised, Config};
+use crate::consumption::Consumption;
 use crate::group::coordinator::{GroupSettings, Groups};
 use crate::handlers::context::{Agent, Node, Settings};
 use crate::handlers::topics::{MessageLimits, Topics};
@@ -211,7 +212,13 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         &metrics,
     );
     let upkeep = tokio::spawn(supervise(upkeep.run(stop.clone()), fatal.clone(), stop.clone()));
-    let groups = Groups::new(metadata.clone(), group_settings(&config), stop.clone());
+    let groups = Groups::new(
+        metadata.clone(),
+        group_settings(&config),
+        metrics.clone(),
+        stop.clone(),
+    );
+    let consumption = Arc::new(Consumption::new(metrics.clone()));
     let transactions = Transactions::new(
         TransactionSettings {
             timeout_max: config.transaction_timeout_max,
@@ -220,6 +227,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         },
         metadata.clone(),
         groups.clone(),
+        consumption.clone(),
         tail,
         nudge.clone(),
         stop.clone(),
@@ -235,6 +243,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         quotas: Quotas::new(metadata.clone()),
         groups,
         transactions,
+        consumption,
         metadata: metadata.clone(),
         writer: writer.clone(),
         reader,

@@ -30,6 +30,8 @@ pub struct ClusterView {
     /// Bytes in the object store, where the source counts them.
     pub stored_bytes: Option<StoredBytes>,
     pub groups: Vec<GroupView>,
+    /// Topics that open transactions hold back, and the age of the oldest in seconds.
+    pub open_transactions: Vec<(String, f64)>,
 }
 
 /// Object bytes by what keeps them.
@@ -111,6 +113,16 @@ impl Cluster {
                 ]
                 .map(|(state, count)| sample(&[state], count as f64))
                 .into()
+            },
+        );
+        cluster.gauge(
+            registry,
+            "streamhouse_transaction_oldest_open_seconds",
+            "Age of the oldest transaction that is open in a topic: its last stable offset stands still.",
+            &["topic"],
+            |taken| {
+                let open = taken.view.open_transactions.iter();
+                open.map(|(topic, age)| sample(&[topic], *age)).collect()
             },
         );
         cluster.gauge(

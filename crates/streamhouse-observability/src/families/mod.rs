@@ -10,6 +10,7 @@ mod buckets;
 mod cache;
 mod cluster;
 mod connections;
+mod consumers;
 mod fetch;
 mod groups;
 mod log_events;
@@ -37,6 +38,7 @@ pub use api::{ApiMetrics, ApiName, ApiOutcome};
 pub use cache::{CacheMetrics, CacheResult};
 pub use cluster::{ClusterSource, ClusterView, StoredBytes};
 pub use connections::{ConnectionMetrics, RejectReason};
+pub use consumers::{ConsumerErrorType, ConsumerMetrics};
 pub use fetch::FetchMetrics;
 pub use groups::{GROUP_STATES, GroupLag, GroupView};
 pub use log_events::{LogEventMetrics, LogLevel};
@@ -76,6 +78,7 @@ pub struct Metrics {
     pub cache: CacheMetrics,
     pub produce: ProduceMetrics,
     pub fetch: FetchMetrics,
+    pub consumers: ConsumerMetrics,
     pub connections: ConnectionMetrics,
     pub metadata: MetadataMetrics,
     pub log_events: LogEventMetrics,
@@ -104,6 +107,7 @@ impl Metrics {
             cache: CacheMetrics::new(&registry),
             produce: ProduceMetrics::new(&registry),
             fetch: FetchMetrics::new(&registry),
+            consumers: ConsumerMetrics::new(&registry),
             connections: ConnectionMetrics::new(&registry),
             metadata: MetadataMetrics::new(&registry),
             log_events: LogEventMetrics::new(&registry),
@@ -165,6 +169,18 @@ impl Metrics {
         let keep = |topic: &Topic| exists(topic.name());
         self.topics.retain(&keep);
         self.registry.retain_topics(&keep);
+    }
+
+    /// Removes all series of a group that was deleted here.
+    pub fn forget_group(&self, name: &str) {
+        self.retain_groups(&|group| group != name);
+    }
+
+    /// Removes all series of groups that exist no more, wherever they were deleted. As with topics, ask for
+    /// [`ConsumerMetrics::names`] before the store is asked which groups exist.
+    pub fn retain_groups(&self, exists: &dyn Fn(&str) -> bool) {
+        self.consumers.retain(exists);
+        self.registry.retain_groups(&|group| exists(group.name()));
     }
 
     /// A gauge without labels that is computed at each scrape. `name` is the full name; the same

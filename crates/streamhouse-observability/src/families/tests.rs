@@ -295,6 +295,7 @@ async fn the_cluster_is_asked_once_in_ten_seconds_and_absent_when_it_does_not_an
         agents: 1,
         stored_bytes,
         groups: Vec::new(),
+        open_transactions: vec![("orders".to_owned(), 1.5)],
     };
     let source = Arc::new(Source {
         asked: AtomicUsize::new(0),

@@ -13,7 +13,7 @@ use parking_lot::RwLock;
 
 use super::cells::Cell;
 use super::describe::Description;
-use super::labels::{Labels, Topic};
+use super::labels::{Group, Labels, Topic};
 use super::text;
 
 /// One metric. Cloning shares it.
@@ -84,6 +84,17 @@ impl<L: Labels, C: Cell> Family<L, C> {
         C::new(self.0.spec)
     }
 
+    /// Removes every series of the groups for which `keep` says no. Handles still held count on, unseen.
+    pub fn retain_groups(&self, keep: &dyn Fn(&Group) -> bool) {
+        let mut state = self.0.state.write();
+        let stays = |labels: &L| {
+            let group = labels.group();
+            group.is_none_or(|group| is_reserved(group.name()) || keep(group))
+        };
+        state.series.retain(|labels, _| stays(labels));
+        state.folded.retain(stays);
+    }
+
     /// Removes every series of the topics for which `keep` says no. Handles still held count on,
     /// unseen.
     pub fn retain_topics(&self, keep: &dyn Fn(&Topic) -> bool) {
@@ -91,7 +102,7 @@ impl<L: Labels, C: Cell> Family<L, C> {
         let stays = |labels: &L| {
             labels
                 .topic()
-                .is_none_or(|topic| is_reserved(topic) || keep(topic))
+                .is_none_or(|topic| is_reserved(topic.name()) || keep(topic))
         };
         state.series.retain(|labels, _| stays(labels));
         state.folded.retain(stays);
@@ -105,8 +116,9 @@ impl<L: Labels, C: Cell> Family<L, C> {
     }
 }
 
-fn is_reserved(topic: &Topic) -> bool {
-    topic.name().starts_with('~')
+/// Stands for many or for none.
+fn is_reserved(name: &str) -> bool {
+    name.is_empty() || name.starts_with('~')
 }
 
 impl<L: Labels, C: Cell> State<L, C> {
@@ -183,12 +195,13 @@ impl<L: Labels, C: Cell> State<L, C> {
     }
 }
 
-/// What the registry knows of a family: how to write it, and how to drop topics from it.
+/// What the registry knows of a family: how to write it, and how to drop topics and groups from it.
 pub(crate) trait AnyFamily: Send + Sync {
     fn name(&self) -> &'static str;
     fn describe(&self) -> Description;
     fn render(&self, out: &mut String);
     fn retain_topics(&self, keep: &dyn Fn(&Topic) -> bool);
+    fn retain_groups(&self, keep: &dyn Fn(&Group) -> bool);
     fn folded(&self) -> usize;
 }
 
@@ -230,6 +243,10 @@ impl<L: Labels, C: Cell> AnyFamily for Family<L, C> {
 
     fn retain_topics(&self, keep: &dyn Fn(&Topic) -> bool) {
         Family::retain_topics(self, keep);
+    }
+
+    fn retain_groups(&self, keep: &dyn Fn(&Group) -> bool) {
+        Family::retain_groups(self, keep);
     }
 
     fn folded(&self) -> usize {

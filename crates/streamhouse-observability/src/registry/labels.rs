@@ -2,7 +2,7 @@
 //!
 //! Two label sets are the same series only if they are equal value by value; nothing is hashed
 //! together, so (`orders1`, `1`) and (`orders`, `11`) can never meet. Values come from closed sets
-//! (the macro `closed_label!`), from existing names ([`Topic`]) or from names written in the code
+//! (the macro `closed_label!`), from existing names ([`Topic`], [`Group`]) or from names written in the code
 //! (the macro `static_label!`); a string from a socket never becomes a label unchecked.
 
 use std::fmt;
@@ -20,6 +20,11 @@ pub trait LabelValue: Clone + Ord + Send + Sync + 'static {
 
     /// The topic, for the one label that is one.
     fn topic(&self) -> Option<&Topic> {
+        None
+    }
+
+    /// The consumer group, likewise.
+    fn group(&self) -> Option<&Group> {
         None
     }
 
@@ -46,12 +51,16 @@ pub trait Labels: Clone + Ord + Send + Sync + 'static {
         None
     }
 
+    fn group(&self) -> Option<&Group> {
+        None
+    }
+
     /// The series that stands for all partitions of this topic; `None` if this is not one of many.
     fn folded(&self) -> Option<Self> {
         None
     }
 
-    /// The series that stands for all topics without one of their own; `None` without a topic.
+    /// The series that stands for all names without one of their own; `None` without a topic or group.
     fn overflow(&self) -> Option<Self> {
         None
     }
@@ -79,10 +88,18 @@ impl<A: LabelValue> Labels for (A,) {
         self.0.topic()
     }
 
-    fn overflow(&self) -> Option<Self> {
-        self.topic()?;
-        Some((self.0.overflow(),))
+    fn group(&self) -> Option<&Group> {
+        self.0.group()
     }
+
+    fn overflow(&self) -> Option<Self> {
+        is_named(self).then(|| (self.0.overflow(),))
+    }
+}
+
+/// Whether the labels hold a name that somebody outside has chosen.
+fn is_named(labels: &impl Labels) -> bool {
+    labels.topic().is_some() || labels.group().is_some()
 }
 
 impl<A: LabelValue, B: LabelValue> Labels for (A, B) {
@@ -98,14 +115,40 @@ impl<A: LabelValue, B: LabelValue> Labels for (A, B) {
         self.0.topic().or_else(|| self.1.topic())
     }
 
+    fn group(&self) -> Option<&Group> {
+        self.0.group().or_else(|| self.1.group())
+    }
+
     fn folded(&self) -> Option<Self> {
         self.topic()?;
         self.1.fold_partition().map(|second| (self.0.clone(), second))
     }
 
     fn overflow(&self) -> Option<Self> {
-        self.topic()?;
-        Some((self.0.overflow(), self.1.overflow()))
+        is_named(self).then(|| (self.0.overflow(), self.1.overflow()))
+    }
+}
+
+impl<A: LabelValue, B: LabelValue, C: LabelValue> Labels for (A, B, C) {
+    const KEYS: &'static [(&'static str, &'static [&'static str])] =
+        &[(A::KEY, A::VALUES), (B::KEY, B::VALUES), (C::KEY, C::VALUES)];
+
+    fn write(&self, out: &mut String) {
+        write_label(&self.0, out);
+        write_label(&self.1, out);
+        write_label(&self.2, out);
+    }
+
+    fn topic(&self) -> Option<&Topic> {
+        self.0.topic().or_else(|| self.1.topic())
+    }
+
+    fn group(&self) -> Option<&Group> {
+        self.0.group().or_else(|| self.1.group())
+    }
+
+    fn overflow(&self) -> Option<Self> {
+        is_named(self).then(|| (self.0.overflow(), self.1.overflow(), self.2.overflow()))
     }
 }
 
@@ -149,6 +192,38 @@ impl LabelValue for Topic {
 
     fn overflow(&self) -> Self {
         Self::new(Self::OTHER)
+    }
+}
+
+/// A consumer group that exists; empty where a request names none, or one that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Group(Arc<str>);
+
+impl Group {
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(Arc::from(name))
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl LabelValue for Group {
+    const KEY: &'static str = "consumer_group";
+
+    fn write_value(&self, write: &mut dyn FnMut(&str)) {
+        write(&self.0);
+    }
+
+    fn group(&self) -> Option<&Group> {
+        Some(self)
+    }
+
+    fn overflow(&self) -> Self {
+        Self::new(Topic::OTHER)
     }
 }
 

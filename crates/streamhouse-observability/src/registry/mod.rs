@@ -24,7 +24,7 @@ pub use cells::{
 };
 pub use describe::Description;
 pub use family::Family;
-pub use labels::{LabelValue, Labels, Partition, Topic};
+pub use labels::{Group, LabelValue, Labels, Partition, Topic};
 pub(crate) use labels::{closed_label, static_label};
 pub use text::CONTENT_TYPE;
 
@@ -140,6 +140,13 @@ impl Registry {
     pub fn retain_topics(&self, keep: &dyn Fn(&Topic) -> bool) {
         for family in self.families.read().values() {
             family.retain_topics(keep);
+        }
+    }
+
+    /// Drops the series of every consumer group for which `keep` says no.
+    pub fn retain_groups(&self, keep: &dyn Fn(&Group) -> bool) {
+        for family in self.families.read().values() {
+            family.retain_groups(keep);
         }
     }
 

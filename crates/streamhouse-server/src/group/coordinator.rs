@@ -5,18 +5,19 @@
 //! that fails the group is forgotten, everybody who waits is sent to find the coordinator again, and the
 //! next request loads what is stored. Requests about one group take effect one after the other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use streamhouse_metadata::ids::TopicPartition;
+use streamhouse_metadata::ids::{TopicId, TopicPartition};
 use streamhouse_metadata::model::group::{CommittedOffset, GroupWrite, OffsetOutcome};
 use streamhouse_metadata::store::groups::GroupError;
 use streamhouse_metadata::store::transactions::{TransactionError, TransactionOffsets};
 use streamhouse_metadata::store::{LookupError, MetadataStore};
+use streamhouse_observability::Metrics;
 use tokio::sync::{MutexGuard, Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,7 @@ impl Default for GroupSettings {
 /// See the module's head. Shared by all connections.
 pub struct Groups {
     metadata: Arc<dyn MetadataStore>,
+    metrics: Arc<Metrics>,
     settings: GroupSettings,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
     began: Instant,
@@ -116,10 +118,12 @@ impl Groups {
     pub fn new(
         metadata: Arc<dyn MetadataStore>,
         settings: GroupSettings,
+        metrics: Arc<Metrics>,
         stopping: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
             metadata,
+            metrics,
             settings,
             slots: Mutex::default(),
             began: Instant::now(),
@@ -148,6 +152,7 @@ impl Groups {
 
     /// The group is gone from the store: what is in memory goes too.
     pub(super) async fn forget(&self, name: &str) {
+        self.metrics.forget_group(name);
         let slot = self.slots.lock().get(name).cloned();
         if let Some(slot) = slot {
             if let Some(live) = slot.live.lock().await.as_mut() {
@@ -245,6 +250,7 @@ impl Groups {
         let (group, epoch, members) = match self.metadata.claim_group(&slot.name).await? {
             Some(stored) => {
                 let group = stored::restore(&stored, self.limits(), self.now())?;
+                self.meet(&slot.name).await?;
                 (
                     group,
                     Some(stored.coordinator_epoch),
@@ -265,6 +271,19 @@ impl Groups {
         Ok(true)
     }
 
+    /// A group is loaded: its series are born.
+    async fn meet(&self, name: &str) -> Result<(), GroupFault> {
+        let offsets = self.metadata.group_offsets(name, None).await?;
+        let topics: BTreeSet<TopicId> = offsets.iter().map(|offset| offset.partition.topic).collect();
+        let topics: Vec<TopicId> = topics.into_iter().collect();
+        let topics = self.metadata.topics_by_id(&topics).await?;
+        self.metrics.consumers.meet(name);
+        for topic in topics.into_iter().flatten() {
+            self.metrics.consumers.meet_topic(name, &topic.name);
+        }
+        Ok(())
+    }
+
     fn drop_slot(&self, slot: &Arc<Slot>) {
         let mut slots = self.slots.lock();
         if slots
@@ -283,6 +302,10 @@ impl Groups {
         if step.rebalanced {
             let (generation, members) = (live.group.generation, live.group.members.len());
             tracing::info!(consumer_group = %slot.name, generation, members, "generation completed");
+            // A generation without members is the end of the last one.
+            if members > 0 {
+                self.metrics.consumers.rebalanced(&slot.name);
+            }
         }
         for (ticket, answer) in step.answers {
             if let Some(waiting) = live.waiting.remove(&ticket) {
@@ -313,7 +336,10 @@ impl Groups {
             members: changed.chain(removed.map(|id| (id.clone(), None))).collect(),
         };
         let written = self.metadata.write_group(write, self.settings.groups_max).await;
-        live.epoch = Some(self.definite(slot, live, written)?);
+        let epoch = self.definite(slot, live, written)?;
+        if live.epoch.replace(epoch).is_none() {
+            self.metrics.consumers.meet(&slot.name);
+        }
         live.stored_members = members;
         self.stored.notify_one();
         Ok(())
@@ -570,6 +596,9 @@ impl Groups {
             };
             let deleted = self.metadata.delete_group(name, epoch).await;
             live.gone = true;
+            if deleted.is_ok() {
+                self.metrics.forget_group(name);
+            }
             deleted.map_err(|error| match error {
                 GroupError::Unknown(_) => GroupFault::UnknownGroup,
                 GroupError::NotEmpty(_) => GroupFault::NotEmpty,

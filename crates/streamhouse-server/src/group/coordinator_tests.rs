@@ -7,6 +7,8 @@ use bytes::Bytes;
 use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_metadata::testing::FlakyStore;
+use streamhouse_observability::Metrics;
+use streamhouse_observability::families::MetricsOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::GroupFault;
@@ -27,6 +29,7 @@ fn groups(store: &Arc<FlakyStore>) -> Arc<Groups> {
     Groups::new(
         store.clone() as Arc<dyn MetadataStore>,
         settings,
+        Metrics::new(MetricsOptions::default()),
         CancellationToken::new(),
     )
 }

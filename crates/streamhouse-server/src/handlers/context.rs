@@ -16,8 +16,10 @@ use streamhouse_storage::writer::Writer;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::error_code;
 use super::topics::Topics;
 use crate::config::Advertised;
+use crate::consumption::{Client, Consumption, Fetching};
 use crate::group::GroupFault;
 use crate::group::coordinator::Groups;
 use crate::listener::guard::RequestHead;
@@ -59,6 +61,7 @@ pub struct Agent {
     /// The groups that this agent coordinates.
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,
+    pub consumption: Arc<Consumption>,
     pub quotas: Quotas,
     /// Told of deleted topics, whose rows and objects are to go.
     pub upkeep: Nudge,
@@ -89,6 +92,8 @@ pub struct RequestContext {
     pub principal: Principal,
     pub peer: SocketAddr,
     pub head: RequestHead,
+    /// What its connection has begun to fetch.
+    pub fetching: Fetching,
     /// When its last byte had been read.
     pub read_at: Instant,
     /// Our number for the request, for logs and error messages.
@@ -104,6 +109,21 @@ impl RequestContext {
     /// The request's name in logs and error messages: the agent's start and a counter.
     pub fn correlation_id(&self) -> String {
         format!("{}-{}", self.agent.instance, self.correlation)
+    }
+
+    /// Who asks, as far as counting consumption goes.
+    pub fn client(&self) -> Client {
+        Client {
+            id: self.head.client_id.as_deref().unwrap_or_default().to_owned(),
+            address: self.peer.ip(),
+        }
+    }
+
+    /// Counts a refusal that a consumer gets; what is no refusal is not counted.
+    pub fn count_refused(&self, topic: Option<&str>, group: Option<&str>, code: i16) {
+        if let Some(error_type) = error_code::consumer_error(code) {
+            self.agent.metrics.consumers.refused(topic, group, error_type);
+        }
     }
 
     /// Charges the client's quota; how long it is to be quiet.

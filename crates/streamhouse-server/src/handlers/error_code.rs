@@ -12,7 +12,7 @@ use streamhouse_metadata::model::topic::{TopicConfigError, TopicNameError};
 use streamhouse_metadata::store::admin::{AlterConfigError, DeleteRecordsError, QuotaError};
 use streamhouse_metadata::store::transactions::TransactionError;
 use streamhouse_metadata::store::{StoreError, TopicError};
-use streamhouse_observability::families::{ApiOutcome, ProducerErrorType};
+use streamhouse_observability::families::{ApiOutcome, ConsumerErrorType, ProducerErrorType};
 use streamhouse_storage::batch::{BatchError, HeaderError};
 use streamhouse_storage::reader::ReadError;
 use streamhouse_storage::writer::AppendError;
@@ -307,6 +307,41 @@ pub fn topic_config(error: &TopicConfigError) -> ResponseError {
         | TopicConfigError::Invalid { .. }
         | TopicConfigError::NoList(_) => ResponseError::InvalidConfig,
     }
+}
+
+/// Under which error type a consumer's request counts that got this code; `None` where nothing went wrong:
+/// members learn of rebalances and of their id this way, and that a fetch session is over.
+#[must_use]
+pub fn consumer_error(code: i16) -> Option<ConsumerErrorType> {
+    use ConsumerErrorType as Type;
+    let error = ResponseError::try_from_code(code)?;
+    Some(match error {
+        ResponseError::RebalanceInProgress
+        | ResponseError::MemberIdRequired
+        | ResponseError::FetchSessionIdNotFound
+        | ResponseError::InvalidFetchSessionEpoch
+        | ResponseError::FetchSessionTopicIdError => return None,
+        ResponseError::OffsetOutOfRange => Type::OutOfRange,
+        ResponseError::UnknownTopicOrPartition | ResponseError::UnknownTopicId => Type::UnknownTopic,
+        ResponseError::UnknownMemberId => Type::UnknownMember,
+        ResponseError::IllegalGeneration | ResponseError::StaleMemberEpoch => Type::StaleGeneration,
+        ResponseError::FencedInstanceId
+        | ResponseError::FencedMemberEpoch
+        | ResponseError::FencedLeaderEpoch
+        | ResponseError::UnknownLeaderEpoch
+        | ResponseError::ProducerFenced
+        | ResponseError::InvalidProducerEpoch => Type::Fenced,
+        ResponseError::TopicAuthorizationFailed | ResponseError::GroupAuthorizationFailed => {
+            Type::Unauthorized
+        }
+        ResponseError::KafkaStorageError
+        | ResponseError::UnknownServerError
+        | ResponseError::RequestTimedOut
+        | ResponseError::CoordinatorNotAvailable
+        | ResponseError::CoordinatorLoadInProgress
+        | ResponseError::NotCoordinator => Type::AgentError,
+        _ => Type::Invalid,
+    })
 }
 
 /// Whose fault a code is, for the count of requests by outcome.

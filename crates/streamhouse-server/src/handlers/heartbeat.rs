@@ -25,6 +25,7 @@ pub async fn handle(context: &RequestContext, request: HeartbeatRequest) -> Resu
             error_code::group(&fault).code()
         }
     };
+    context.count_refused(None, Some(&request.group_id), code);
     let response = HeartbeatResponse::default().with_error_code(code);
     Response::encode(&context.head, &response, error_code::outcome(code))
 }

@@ -24,9 +24,9 @@ const NO_PROTOCOL: i16 = 7;
 pub async fn handle(context: &RequestContext, request: JoinGroupRequest) -> Result<Response, EncodeError> {
     let version = context.head.version;
     let given = request.member_id.to_string();
+    let group = request.group_id.to_string();
     let joined = match check(context, &request) {
         Ok(()) => {
-            let group = request.group_id.to_string();
             context
                 .agent
                 .groups
@@ -47,6 +47,7 @@ pub async fn handle(context: &RequestContext, request: JoinGroupRequest) -> Resu
                 .with_member_id(text(member))
         }
     };
+    context.count_refused(None, Some(&group), response.error_code);
     Response::encode(&context.head, &response, error_code::outcome(response.error_code))
 }
 

@@ -4,16 +4,21 @@
 //! Retention times that old clients name are not heard, as in Kafka: offsets expire when their group has
 //! been empty for the server's retention. Metadata of an offset is bounded.
 
+use std::sync::Arc;
+
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use streamhouse_metadata::ids::TopicPartition;
 use streamhouse_metadata::model::group::{CommittedOffset, OffsetOutcome};
+
+use streamhouse_observability::registry::Topic;
 
 use super::context::RequestContext;
 use super::error_code::{self, NONE, RequestFault};
 use super::response::{EncodeError, Response};
-use super::topics::TopicKey;
+use super::topics::{KnownTopic, TopicKey};
 use crate::group::GroupFault;
 
 /// Kafka's `offset.metadata.max.bytes`.
@@ -58,6 +63,10 @@ pub async fn handle(context: &RequestContext, request: OffsetCommitRequest) -> R
         }
         plan.push(places);
     }
+    let moved: Vec<_> = offsets
+        .iter()
+        .map(|(place, committed)| (*place, committed.offset))
+        .collect();
     let committed = match request.group_id.is_empty() {
         true => Err(GroupFault::GroupId),
         false => {
@@ -76,6 +85,13 @@ pub async fn handle(context: &RequestContext, request: OffsetCommitRequest) -> R
     };
     if let Err(fault) = &committed {
         context.report_group(fault);
+    }
+    match (&committed, &known) {
+        (Err(fault), _) => {
+            context.count_refused(None, Some(&request.group_id), error_code::group(fault).code());
+        }
+        (Ok(outcomes), Ok(known)) => count(context, &request, known, &plan, (outcomes, &moved)),
+        (Ok(_), Err(_)) => {}
     }
     let code = |place: Result<usize, i16>| match (&committed, place) {
         (Err(fault), _) => error_code::group(fault).code(),
@@ -101,4 +117,32 @@ pub async fn handle(context: &RequestContext, request: OffsetCommitRequest) -> R
     let codes = response.topics.iter().flat_map(|topic| &topic.partitions);
     let outcome = error_code::worst(codes.map(|partition| partition.error_code));
     Response::encode(&context.head, &response, outcome)
+}
+
+/// Counts what was consumed, and what was refused partition by partition.
+fn count(
+    context: &RequestContext,
+    request: &OffsetCommitRequest,
+    known: &[Option<Arc<KnownTopic>>],
+    plan: &[Vec<Result<usize, i16>>],
+    (outcomes, moved): (&[OffsetOutcome], &[(TopicPartition, i64)]),
+) {
+    let client = context.client();
+    for (known, places) in known.iter().zip(plan) {
+        let topic = known.as_ref().map_or(Topic::UNKNOWN, |known| &known.topic.name);
+        for place in places {
+            match place {
+                Err(code) => context.count_refused(Some(topic), Some(&request.group_id), *code),
+                Ok(at) => {
+                    if let (Some(OffsetOutcome::Stored { previous }), Some((partition, offset))) =
+                        (outcomes.get(*at), moved.get(*at))
+                    {
+                        let labels = (request.group_id.as_str(), topic);
+                        let consumption = &context.agent.consumption;
+                        consumption.committed(labels, &client, partition, (*previous, *offset));
+                    }
+                }
+            }
+        }
+    }
 }

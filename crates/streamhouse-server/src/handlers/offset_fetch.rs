@@ -98,6 +98,14 @@ async fn find(context: &RequestContext, group: &str, wanted: Wanted) -> Result<F
                 .map(move |index| known.as_ref().and_then(|topic| topic.partition(*index)))
         })
         .collect();
+    for known in known.iter().flatten() {
+        // Whoever asks is about to consume: the series is there before its first count.
+        context
+            .agent
+            .metrics
+            .consumers
+            .meet_topic(group, &known.topic.name);
+    }
     let partitions: Vec<_> = places.iter().flatten().copied().collect();
     let offsets = metadata
         .group_offsets(group, Some(&partitions))

@@ -41,5 +41,6 @@ pub async fn handle(context: &RequestContext, request: SyncGroupRequest) -> Resu
             SyncGroupResponse::default().with_error_code(error_code::group(&fault).code())
         }
     };
+    context.count_refused(None, Some(&request.group_id), response.error_code);
     Response::encode(&context.head, &response, error_code::outcome(response.error_code))
 }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frames::{Frame, FrameError, FrameReader, Limits};
 use super::guard::{self, RequestError};
+use crate::consumption::Fetching;
 use crate::handlers::context::{Agent, Principal, RequestContext};
 use crate::handlers::response::Response;
 use crate::handlers::{self, HandleError, api_versions, produce};
@@ -94,6 +95,7 @@ pub async fn serve(
         frames: FrameReader::new(read, shared.limits.clone()),
         shared: shared.clone(),
         peer,
+        fetching: Fetching::default(),
         answers,
         written,
         sent: 0,
@@ -149,6 +151,7 @@ struct Reader<R> {
     frames: FrameReader<R>,
     shared: Arc<Shared>,
     peer: SocketAddr,
+    fetching: Fetching,
     answers: mpsc::Sender<Answer>,
     written: watch::Receiver<u64>,
     /// Answers handed to the writing task.
@@ -207,6 +210,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             agent: self.shared.agent.clone(),
             principal: Principal::anonymous(),
             peer: self.peer,
+            fetching: self.fetching.clone(),
             head,
             read_at: frame.read_at,
             correlation: self.shared.correlation.fetch_add(1, Ordering::Relaxed),

@@ -7,14 +7,15 @@
 
 mod expiry;
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamhouse_metadata::ids::TopicPartition;
+use streamhouse_metadata::ids::{TopicId, TopicPartition};
 use streamhouse_metadata::model::group::CommittedOffset;
 use streamhouse_metadata::model::transaction::{ProducerIdentity, TransactionResult};
 use streamhouse_metadata::store::transactions::{
-    EndTransaction, Ended, InitTransaction, TransactionError, TransactionOffsets,
+    EndTransaction, Ended, InitTransaction, PublishedOffset, TransactionError, TransactionOffsets,
 };
 use streamhouse_metadata::store::{LookupError, MetadataStore, StoreError};
 use streamhouse_storage::object::encode_markers;
@@ -22,6 +23,7 @@ use streamhouse_storage::reader::Tail;
 use streamhouse_storage::upkeep::scheduler::Nudge;
 use tokio_util::sync::CancellationToken;
 
+use crate::consumption::{Client, Consumption};
 use crate::group::GroupFault;
 use crate::group::coordinator::Groups;
 
@@ -72,6 +74,7 @@ pub type Member<'a> = (&'a str, Option<&'a str>, i32);
 pub struct Transactions {
     metadata: Arc<dyn MetadataStore>,
     groups: Arc<Groups>,
+    consumption: Arc<Consumption>,
     tail: Arc<Tail>,
     upkeep: Nudge,
     settings: TransactionSettings,
@@ -84,6 +87,7 @@ impl Transactions {
         settings: TransactionSettings,
         metadata: Arc<dyn MetadataStore>,
         groups: Arc<Groups>,
+        consumption: Arc<Consumption>,
         tail: Arc<Tail>,
         upkeep: Nudge,
         stopping: CancellationToken,
@@ -91,6 +95,7 @@ impl Transactions {
         Arc::new(Self {
             metadata,
             groups,
+            consumption,
             tail,
             upkeep,
             settings,
@@ -167,10 +172,11 @@ impl Transactions {
         Ok(added?)
     }
 
-    /// Ends a transaction; who the producer is from then on.
+    /// Ends a transaction for `client`; who the producer is from then on.
     pub async fn end(
         &self,
         asking: Asking<'_>,
+        client: &Client,
         result: TransactionResult,
         bump_epoch: bool,
     ) -> Result<ProducerIdentity, TransactionFault> {
@@ -182,7 +188,30 @@ impl Transactions {
             encode: Arc::new(encode_markers),
         };
         let ended = self.metadata.end_transaction(end).await?;
+        self.count(&ended.offsets, client).await;
         Ok(self.ended(&ended))
+    }
+
+    /// Counts what committed offsets say was consumed. The end itself stands: a failure here costs a count.
+    async fn count(&self, offsets: &[PublishedOffset], client: &Client) {
+        if offsets.is_empty() {
+            return;
+        }
+        let ids: BTreeSet<TopicId> = offsets.iter().map(|offset| offset.partition.topic).collect();
+        let ids: Vec<TopicId> = ids.into_iter().collect();
+        let Ok(topics) = self.metadata.topics_by_id(&ids).await else {
+            tracing::warn!("what a transaction consumed is not counted: its topics could not be read");
+            return;
+        };
+        let topics = topics.iter().flatten();
+        let names: HashMap<TopicId, &str> = topics.map(|t| (t.id, t.name.as_str())).collect();
+        for offset in offsets {
+            if let Some(topic) = names.get(&offset.partition.topic) {
+                let moved = (offset.previous, offset.offset);
+                self.consumption
+                    .committed((&offset.group, topic), client, &offset.partition, moved);
+            }
+        }
     }
 
     /// What follows from an end in this agent.

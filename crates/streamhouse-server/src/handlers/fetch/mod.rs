@@ -26,6 +26,8 @@ use encode::{Partition, Topic};
 /// First version that names topics by id, and first with sessions.
 const TOPIC_IDS: i16 = 13;
 const SESSIONS: i16 = 7;
+/// The label of topics that do not exist.
+const UNKNOWN: &str = streamhouse_observability::registry::Topic::UNKNOWN;
 const READ_COMMITTED: i8 = 1;
 /// The epoch with which a client closes its session.
 const FINAL_EPOCH: i32 = -1;
@@ -104,6 +106,12 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
             Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX)
         },
     };
+    let places = fetch.partitions.iter();
+    context.agent.consumption.fetching(
+        || context.client(),
+        &context.fetching,
+        places.map(|wanted| (wanted.partition, wanted.offset)),
+    );
     let (results, held) = read_within_memory(context, fetch).await;
     let throttle = context
         .charge_quota(QuotaKey::ConsumerByteRate, length(&results))
@@ -117,11 +125,25 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
             answer(context, partition, result, read_committed);
         }
     }
+    count_refused(context, &topics, &resolved);
     let codes = topics.iter().flat_map(|topic| &topic.partitions);
     let outcome = error_code::worst(codes.map(|partition| partition.error_code));
     let mut response = encode::response(&context.head, NONE, topics, outcome, throttle);
     response.memory = held;
     Ok(response)
+}
+
+fn count_refused(context: &RequestContext, topics: &[Topic], resolved: &[Resolved]) {
+    for (topic, known) in topics.iter().zip(resolved) {
+        let failed = topic
+            .partitions
+            .iter()
+            .filter(|partition| partition.error_code != NONE);
+        for partition in failed {
+            let name = known.as_ref().map_or(UNKNOWN, |known| known.topic.name.as_str());
+            context.count_refused(Some(name), None, partition.error_code);
+        }
+    }
 }
 
 /// Reads no more than there is room for in a response that its client may not take (see

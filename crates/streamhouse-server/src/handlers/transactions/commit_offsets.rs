@@ -52,6 +52,7 @@ pub async fn handle(
         .await;
     if let Err(fault) = &held {
         context.report_transaction(fault);
+        context.count_refused(None, Some(&request.group_id), fault_code(fault, version));
     }
     let unknown = error_code::request_fault(&RequestFault::UnknownTopic).code();
     let code = |place: Place| match (&held, place) {

@@ -29,7 +29,7 @@ pub async fn handle(context: &RequestContext, request: EndTxnRequest) -> Result<
     let ended = context
         .agent
         .transactions
-        .end(asking, result, version >= BUMPS)
+        .end(asking, &context.client(), result, version >= BUMPS)
         .await;
     let mut response = EndTxnResponse::default();
     match ended {
