@@ -7,6 +7,7 @@ pub mod cli;
 pub mod cluster_view;
 pub mod config;
 pub mod consumption;
+pub mod fetch_session;
 pub mod group;
 pub mod handlers;
 pub mod http;

@@ -244,6 +244,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         groups,
         transactions,
         consumption,
+        fetch_sessions: Arc::default(),
         metadata: metadata.clone(),
         writer: writer.clone(),
         reader,
@@ -529,6 +530,11 @@ fn observe(metrics: &Arc<Metrics>, health: &Health, agent: &Arc<Agent>) {
     health.export_to(metrics);
     let writer = agent.writer.clone();
     metrics.register_flush_oldest(move || writer.oldest().unwrap_or_default());
+    let sessions = agent.fetch_sessions.clone();
+    metrics.register_fetch_sessions(move || {
+        let count = sessions.count();
+        (count.sessions, count.partitions, count.evictions)
+    });
     metrics.set_cluster_source(Arc::new(Snapshot {
         metadata: agent.metadata.clone(),
         metrics: metrics.clone(),

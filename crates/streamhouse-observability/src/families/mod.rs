@@ -208,6 +208,38 @@ impl Metrics {
         );
     }
 
+    /// What is remembered for clients that fetch incrementally: sessions, their partitions, and how many
+    /// sessions were evicted since the start.
+    pub fn register_fetch_sessions(
+        &self,
+        count: impl Fn() -> (usize, usize, u64) + Clone + Send + Sync + 'static,
+    ) {
+        let sessions = count.clone();
+        self.register_gauge_fn(
+            "streamhouse_fetch_sessions",
+            "Incremental fetch sessions that are remembered.",
+            move || sessions().0 as f64,
+        );
+        let partitions = count.clone();
+        self.register_gauge_fn(
+            "streamhouse_fetch_session_partitions",
+            "Partitions of all incremental fetch sessions.",
+            move || partitions().1 as f64,
+        );
+        self.registry.computed(
+            "streamhouse_fetch_session_evictions_total",
+            "Incremental fetch sessions that were evicted to make room for others.",
+            Kind::Counter,
+            &[],
+            move || {
+                vec![Sample {
+                    values: Vec::new(),
+                    value: count().2 as f64,
+                }]
+            },
+        );
+    }
+
     /// `inflight_bytes`: what producers' requests hold of the budget, those still being read included.
     pub fn register_inflight(&self, bytes: impl Fn() -> u64 + Send + Sync + 'static) {
         self.register_gauge_fn(

@@ -20,6 +20,7 @@ use super::error_code;
 use super::topics::Topics;
 use crate::config::Advertised;
 use crate::consumption::{Client, Consumption, Fetching};
+use crate::fetch_session::FetchSessions;
 use crate::group::GroupFault;
 use crate::group::coordinator::Groups;
 use crate::listener::guard::RequestHead;
@@ -62,6 +63,7 @@ pub struct Agent {
     pub groups: Arc<Groups>,
     pub transactions: Arc<Transactions>,
     pub consumption: Arc<Consumption>,
+    pub fetch_sessions: Arc<FetchSessions>,
     pub quotas: Quotas,
     /// Told of deleted topics, whose rows and objects are to go.
     pub upkeep: Nudge,

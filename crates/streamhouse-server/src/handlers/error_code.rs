@@ -4,6 +4,7 @@
 //! out as something it is not. Retriable codes promise nothing about the batch; where a client's retry
 //! might otherwise go wrong, the reason stands beside the arm.
 
+use crate::fetch_session::SessionFault;
 use crate::group::GroupFault;
 use crate::transaction::TransactionFault;
 use kafka_protocol::ResponseError;
@@ -87,8 +88,8 @@ pub enum RequestFault {
     NoReassignment,
     #[error("partitions are not assigned to brokers here: the object store replicates")]
     Reassignment,
-    #[error("there is no fetch session {0}")]
-    FetchSession(i32),
+    #[error(transparent)]
+    FetchSession(#[from] SessionFault),
     #[error("an offset's metadata has {0} bytes, more than is kept")]
     OffsetMetadata(usize),
     #[error("a transaction has not ended that may change this offset")]
@@ -129,7 +130,11 @@ pub fn request_fault(fault: &RequestFault) -> ResponseError {
         RequestFault::ElectionNotNeeded => ResponseError::ElectionNotNeeded,
         RequestFault::NoReassignment => ResponseError::NoReassignmentInProgress,
         RequestFault::Reassignment => ResponseError::InvalidReplicaAssignment,
-        RequestFault::FetchSession(_) => ResponseError::FetchSessionIdNotFound,
+        RequestFault::FetchSession(fault) => match fault {
+            SessionFault::Unknown(_) => ResponseError::FetchSessionIdNotFound,
+            SessionFault::Epoch { .. } => ResponseError::InvalidFetchSessionEpoch,
+            SessionFault::TopicIds => ResponseError::FetchSessionTopicIdError,
+        },
         RequestFault::OffsetMetadata(_) => ResponseError::OffsetMetadataTooLarge,
         RequestFault::UnstableOffset => ResponseError::UnstableOffsetCommit,
     }

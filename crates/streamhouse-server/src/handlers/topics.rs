@@ -80,7 +80,7 @@ impl MessageLimits {
 }
 
 /// How a request names a topic.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TopicKey {
     Name(String),
     Id(Uuid),

@@ -1,8 +1,8 @@
 //! What consumers are told: offsets out of range, limits, sessions, topics that come and go.
 
 use kafka_protocol::ResponseError;
-use kafka_protocol::messages::DeleteTopicsRequest;
 use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::{DeleteTopicsRequest, FetchRequest};
 use uuid::Uuid;
 
 use crate::support::requests::{create, fetch, list_offsets, metadata, name, produce};
@@ -76,22 +76,51 @@ async fn a_fetch_holds_its_limits_but_always_one_batch() {
     }
 }
 
+/// An incremental fetch that names nothing.
+fn incremental(session_id: i32, epoch: i32) -> FetchRequest {
+    fetch(12, "orders", Uuid::nil(), 0, 0)
+        .with_topics(Vec::new())
+        .with_session_id(session_id)
+        .with_session_epoch(epoch)
+}
+
 #[tokio::test]
-async fn there_are_no_sessions_and_clients_are_told_so() {
+async fn a_session_is_told_what_changed_over_any_connection() {
     let server = Server::start().await;
     let mut client = server.client().await;
     client.call(7, &create("orders", 1)).await;
     let full = client.call(12, &fetch(12, "orders", Uuid::nil(), 0, 0)).await;
-    assert_eq!(
-        (full.error_code, full.session_id, full.responses.len()),
-        (0, 0, 1)
-    );
-    let request = fetch(12, "orders", Uuid::nil(), 0, 0)
-        .with_session_id(5)
-        .with_session_epoch(3);
-    let response = client.call(12, &request).await;
-    assert_eq!(response.error_code, ResponseError::FetchSessionIdNotFound.code());
-    assert!(response.responses.is_empty());
+    assert_eq!((full.error_code, full.responses.len()), (0, 1));
+    assert!(full.session_id > 0);
+
+    let quiet = client.call(12, &incremental(full.session_id, 1)).await;
+    assert_eq!((quiet.session_id, quiet.responses.len()), (full.session_id, 0));
+    client
+        .call(9, &produce(9, "orders", Uuid::nil(), 0, batch(1, &["a"])))
+        .await;
+    let mut other = server.client().await;
+    let news = other.call(12, &incremental(full.session_id, 2)).await;
+    let partition = &news.responses[0].partitions[0];
+    assert_eq!(records(partition.records.clone()).len(), 1);
+    assert_eq!(partition.high_watermark, 1);
+
+    for (request, code) in [
+        (
+            incremental(full.session_id + 1, 3),
+            ResponseError::FetchSessionIdNotFound,
+        ),
+        (
+            incremental(full.session_id, 2),
+            ResponseError::InvalidFetchSessionEpoch,
+        ),
+    ] {
+        let answer = client.call(12, &request).await;
+        assert_eq!((answer.error_code, answer.responses.len()), (code.code(), 0));
+    }
+    assert_eq!(server.metric("streamhouse_fetch_sessions"), 1.0);
+    let ended = client.call(12, &incremental(full.session_id, -1)).await;
+    assert_eq!((ended.error_code, ended.session_id), (0, 0));
+    assert_eq!(server.metric("streamhouse_fetch_sessions"), 0.0);
 }
 
 #[tokio::test]

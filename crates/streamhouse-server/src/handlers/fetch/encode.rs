@@ -118,7 +118,7 @@ impl Parts {
 /// The whole response. `topics` is empty where `error_code` is not.
 pub(super) fn response(
     head: &RequestHead,
-    error_code: i16,
+    (error_code, session_id): (i16, i32),
     topics: Vec<Topic>,
     outcome: ApiOutcome,
     throttle: Duration,
@@ -134,7 +134,7 @@ pub(super) fn response(
         .put_i32(i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX));
     if version >= 7 {
         out.buffer.put_i16(error_code);
-        out.buffer.put_i32(0); // session id
+        out.buffer.put_i32(session_id);
     }
     out.array(topics.len());
     for topic in topics {

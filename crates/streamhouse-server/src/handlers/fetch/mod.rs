@@ -1,8 +1,7 @@
 //! Fetch v4–v18: reading, with long poll (KIP-74 limits, KIP-227 sessions, KIP-516 topic ids from v13).
 //!
-//! The answer is framed by hand around slices of the stored bytes ([`encode`]). Sessions are never
-//! opened: every answer carries session id 0, which tells the client to go on with full requests, as a
-//! broker does whose session cache is full. There are no followers.
+//! The answer is framed by hand around slices of the stored bytes. Sessions are made and evicted by Kafka's
+//! rules; 1,000 sessions and 100,000 partitions in them are remembered. There are no followers.
 
 mod encode;
 
@@ -10,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::FetchRequest as WireRequest;
-use kafka_protocol::messages::fetch_request::FetchPartition as WirePartition;
 use streamhouse_metadata::model::quota::QuotaKey;
 use streamhouse_observability::families::ApiOutcome;
 use streamhouse_storage::reader::{FetchPartition, FetchRequest, Fetched, ReadError};
@@ -20,6 +18,7 @@ use super::error_code::{self, NONE, RequestFault};
 use super::list_offsets::check_epoch;
 use super::response::{EncodeError, Response};
 use super::topics::{KnownTopic, TopicKey};
+use crate::fetch_session::{FetchSessions, Mode, NO_SESSION, Places, Told, Wanted};
 use crate::listener::responses::{FLOOR_BYTES, Held};
 use encode::{Partition, Topic};
 
@@ -29,37 +28,93 @@ const SESSIONS: i16 = 7;
 /// The label of topics that do not exist.
 const UNKNOWN: &str = streamhouse_observability::registry::Topic::UNKNOWN;
 const READ_COMMITTED: i8 = 1;
-/// The epoch with which a client closes its session.
-const FINAL_EPOCH: i32 = -1;
+/// What a client without sessions would say.
+const SESSIONLESS_EPOCH: i32 = -1;
 /// No honest client waits longer; a hostile one would hold its request's memory for ever.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
 pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Response, EncodeError> {
-    if context.head.version >= SESSIONS && request.session_id != 0 && request.session_epoch != FINAL_EPOCH {
-        let fault = RequestFault::FetchSession(request.session_id);
-        let code = error_code::request_fault(&fault).code();
-        let (topics, quiet) = (Vec::new(), Duration::ZERO);
-        return Ok(encode::response(
-            &context.head,
-            code,
-            topics,
-            ApiOutcome::Ok,
-            quiet,
-        ));
-    }
     let agent = &context.agent;
-    let keys: Vec<TopicKey> = request
-        .topics
+    let terms = Terms::of(&request);
+    let version = context.head.version;
+    let session = match version >= SESSIONS {
+        true => (request.session_id, request.session_epoch),
+        false => (NO_SESSION, SESSIONLESS_EPOCH),
+    };
+    let (named, forgotten) = asked(request, version);
+    let (mode, places) = match agent.fetch_sessions.begin(session, named, &forgotten) {
+        Ok(begun) => begun,
+        Err(fault) => {
+            let code = error_code::request_fault(&fault.into()).code();
+            let (topics, quiet) = (Vec::new(), Duration::ZERO);
+            let codes = (code, NO_SESSION);
+            return Ok(encode::response(
+                &context.head,
+                codes,
+                topics,
+                ApiOutcome::Ok,
+                quiet,
+            ));
+        }
+    };
+    let (resolved, mut topics, partitions) = plan_all(context, &places).await;
+    let failed = topics
         .iter()
-        .map(|topic| {
-            if context.head.version >= TOPIC_IDS {
-                TopicKey::Id(topic.topic_id)
-            } else {
-                TopicKey::Name(topic.topic.to_string())
-            }
-        })
-        .collect();
-    let resolved = match resolve(context, &keys, &request).await {
+        .flat_map(|topic| &topic.partitions)
+        .any(|partition| partition.error_code != NONE);
+    let max_bytes = terms.max_bytes.min(agent.settings.fetch_bytes_max as usize);
+    let fetch = FetchRequest {
+        partitions,
+        max_bytes,
+        min_bytes: terms.min_bytes.min(max_bytes),
+        read_committed: terms.read_committed,
+        max_wait: if failed { Duration::ZERO } else { terms.max_wait },
+    };
+    let starts = fetch.partitions.iter();
+    context.agent.consumption.fetching(
+        || context.client(),
+        &context.fetching,
+        starts.map(|wanted| (wanted.partition, wanted.offset)),
+    );
+    let (results, held) = read_within_memory(context, fetch).await;
+    let throttle = context
+        .charge_quota(QuotaKey::ConsumerByteRate, length(&results))
+        .await;
+    let mut results = results.into_iter();
+    for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        if partition.error_code == NONE
+            && let Some(result) = results.next()
+        {
+            answer(context, partition, result, terms.read_committed);
+        }
+    }
+    count_refused(context, &topics, &resolved);
+    let codes = topics.iter().flat_map(|topic| &topic.partitions);
+    let outcome = error_code::worst(codes.map(|partition| partition.error_code));
+    let session_id = match mode {
+        Mode::Sessionless => NO_SESSION,
+        Mode::Full => agent
+            .fetch_sessions
+            .make(&places, |at, nth| told(&topics[at].partitions[nth])),
+        Mode::Incremental { id } => {
+            leave_out_unchanged(&agent.fetch_sessions, id, &mut topics);
+            id
+        }
+    };
+    let codes = (NONE, session_id);
+    let mut response = encode::response(&context.head, codes, topics, outcome, throttle);
+    response.memory = held;
+    Ok(response)
+}
+
+/// Finds the topics of a fetch: what becomes of each partition, and those that are to be read, in order.
+async fn plan_all(
+    context: &RequestContext,
+    places: &Places,
+) -> (Vec<Resolved>, Vec<Topic>, Vec<FetchPartition>) {
+    let agent = &context.agent;
+    let keys: Vec<TopicKey> = places.iter().map(|(key, _)| key.clone()).collect();
+    let resolved = match resolve(context, &keys, places).await {
         Ok(resolved) => resolved,
         Err(code) => vec![Err(code); keys.len()],
     };
@@ -67,19 +122,19 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
     let current_epoch = agent.metadata.cluster().epoch;
     let mut partitions = Vec::new();
     let mut topics = Vec::with_capacity(keys.len());
-    for ((topic, key), known) in request.topics.iter().zip(keys).zip(&resolved) {
-        let mut answers = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
+    for (((_, wanted), key), known) in places.iter().zip(keys).zip(&resolved) {
+        let mut answers = Vec::with_capacity(wanted.len());
+        for (index, wanted) in wanted {
             let planned = match known {
                 Err(code) => Err(*code),
-                Ok(known) => plan(known, wanted, current_epoch),
+                Ok(known) => plan(known, *index, wanted, current_epoch),
             };
             answers.push(match planned {
                 Ok(partition) => {
                     partitions.push(partition);
-                    Partition::waiting(wanted.partition)
+                    Partition::waiting(*index)
                 }
-                Err(code) => Partition::failed(wanted.partition, code),
+                Err(code) => Partition::failed(*index, code),
             });
         }
         topics.push(Topic {
@@ -87,50 +142,74 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
             partitions: answers,
         });
     }
+    (resolved, topics, partitions)
+}
 
-    let failed = topics
-        .iter()
-        .flat_map(|topic| &topic.partitions)
-        .any(|partition| partition.error_code != NONE);
-    let max_bytes = usize::try_from(request.max_bytes)
-        .unwrap_or(0)
-        .min(agent.settings.fetch_bytes_max as usize);
-    let fetch = FetchRequest {
-        partitions,
-        max_bytes,
-        min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(max_bytes),
-        read_committed: request.isolation_level == READ_COMMITTED,
-        max_wait: if failed {
-            Duration::ZERO
-        } else {
-            Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX)
-        },
-    };
-    let places = fetch.partitions.iter();
-    context.agent.consumption.fetching(
-        || context.client(),
-        &context.fetching,
-        places.map(|wanted| (wanted.partition, wanted.offset)),
-    );
-    let (results, held) = read_within_memory(context, fetch).await;
-    let throttle = context
-        .charge_quota(QuotaKey::ConsumerByteRate, length(&results))
-        .await;
-    let mut results = results.into_iter();
-    let read_committed = request.isolation_level == READ_COMMITTED;
-    for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-        if partition.error_code == NONE
-            && let Some(result) = results.next()
-        {
-            answer(context, partition, result, read_committed);
+/// What a request says about all its partitions.
+struct Terms {
+    max_bytes: usize,
+    min_bytes: usize,
+    max_wait: Duration,
+    read_committed: bool,
+}
+
+impl Terms {
+    fn of(request: &WireRequest) -> Self {
+        let max_wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+        Self {
+            max_bytes: usize::try_from(request.max_bytes).unwrap_or(0),
+            min_bytes: usize::try_from(request.min_bytes).unwrap_or(0),
+            max_wait: max_wait.min(WAIT_MAX),
+            read_committed: request.isolation_level == READ_COMMITTED,
         }
     }
-    count_refused(context, &topics, &resolved);
-    let codes = topics.iter().flat_map(|topic| &topic.partitions);
-    let outcome = error_code::worst(codes.map(|partition| partition.error_code));
-    let mut response = encode::response(&context.head, NONE, topics, outcome, throttle);
-    response.memory = held;
-    Ok(response)
+}
+
+/// The partitions that a request names, and those that its session is to forget.
+fn asked(request: WireRequest, version: i16) -> (Places, Vec<(TopicKey, Vec<i32>)>) {
+    let key = |name: &str, id| match version >= TOPIC_IDS {
+        true => TopicKey::Id(id),
+        false => TopicKey::Name(name.to_owned()),
+    };
+    let named = request.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|wanted| {
+            let place = Wanted {
+                offset: wanted.fetch_offset,
+                max_bytes: wanted.partition_max_bytes,
+                leader_epoch: wanted.current_leader_epoch,
+            };
+            (wanted.partition, place)
+        });
+        (key(&topic.topic, topic.topic_id), partitions.collect())
+    });
+    let named = named.collect();
+    let forgotten = request.forgotten_topics_data.into_iter();
+    let forgotten = forgotten.map(|topic| (key(&topic.topic, topic.topic_id), topic.partitions));
+    (named, forgotten.collect())
+}
+
+fn told(partition: &Partition) -> Told {
+    let snapshot = partition.snapshot.as_ref();
+    Told {
+        high_watermark: snapshot.map_or(-1, |snapshot| snapshot.high_watermark),
+        log_start_offset: snapshot.map_or(-1, |snapshot| snapshot.log_start_offset),
+        has_records: !partition.records.is_empty(),
+        failed: partition.error_code != NONE,
+    }
+}
+
+/// The client of a session knows what it was told before.
+fn leave_out_unchanged(sessions: &FetchSessions, id: i32, topics: &mut Vec<Topic>) {
+    let all = topics.iter().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.map(|partition| (&topic.key, partition.index, told(partition)))
+    });
+    let all: Vec<_> = all.collect();
+    let mut changed = sessions.changed(id, &all).into_iter();
+    for topic in topics.iter_mut() {
+        topic.partitions.retain(|_| changed.next().unwrap_or(true));
+    }
+    topics.retain(|topic| !topic.partitions.is_empty());
 }
 
 fn count_refused(context: &RequestContext, topics: &[Topic], resolved: &[Resolved]) {
@@ -202,11 +281,7 @@ async fn read(context: &RequestContext, fetch: &FetchRequest) -> Vec<Result<Fetc
 type Resolved = Result<Arc<KnownTopic>, i16>;
 
 /// The topics of a request, read anew where one is unknown or seems to lack a partition (TRACES 2).
-async fn resolve(
-    context: &RequestContext,
-    keys: &[TopicKey],
-    request: &WireRequest,
-) -> Result<Vec<Resolved>, i16> {
+async fn resolve(context: &RequestContext, keys: &[TopicKey], places: &Places) -> Result<Vec<Resolved>, i16> {
     let topics = &context.agent.topics;
     let store_failed = |error| {
         context.report(&error);
@@ -216,8 +291,8 @@ async fn resolve(
     let lacking: Vec<usize> = (0..keys.len())
         .filter(|at| {
             found[*at].as_ref().is_some_and(|known| {
-                let wanted = &request.topics[*at].partitions;
-                wanted.iter().any(|w| known.partition(w.partition).is_none())
+                let wanted = &places[*at].1;
+                wanted.iter().any(|(index, _)| known.partition(*index).is_none())
             })
         })
         .collect();
@@ -239,16 +314,16 @@ async fn resolve(
         .collect())
 }
 
-fn plan(known: &KnownTopic, wanted: &WirePartition, current_epoch: i32) -> Result<FetchPartition, i16> {
+fn plan(known: &KnownTopic, index: i32, wanted: &Wanted, current_epoch: i32) -> Result<FetchPartition, i16> {
     let fault = |fault: RequestFault| error_code::request_fault(&fault).code();
     let partition = known
-        .partition(wanted.partition)
+        .partition(index)
         .ok_or_else(|| fault(RequestFault::UnknownTopic))?;
-    check_epoch(wanted.current_leader_epoch, current_epoch).map_err(fault)?;
+    check_epoch(wanted.leader_epoch, current_epoch).map_err(fault)?;
     Ok(FetchPartition {
         partition,
-        offset: wanted.fetch_offset,
-        max_bytes: usize::try_from(wanted.partition_max_bytes).unwrap_or(0),
+        offset: wanted.offset,
+        max_bytes: usize::try_from(wanted.max_bytes).unwrap_or(0),
         topic: known.metrics.clone(),
     })
 }
