@@ -3,14 +3,17 @@
 //! cargo-deny's advisories are left out: they need a database from outside the package registries.
 
 use crate::run::{cargo, command, run};
+use crate::tests::OPTIONAL;
 use crate::{places, tools};
 
 pub(crate) fn all() -> anyhow::Result<()> {
     run(cargo().args(["fmt", "--all", "--", "--check"]))?;
+    tools::compilers()?;
     run(cargo().args([
         "clippy",
         "--workspace",
         "--all-targets",
+        OPTIONAL,
         "--locked",
         "--",
         "-D",

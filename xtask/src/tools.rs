@@ -21,8 +21,19 @@ const RDKAFKA_SYS_VERSION: &str = "4.9.0";
 /// A program and the Debian package that has it.
 type Wanted = (&'static str, &'static str);
 
+/// What the whole workspace needs to build, beyond what the server does: librdkafka's own build, for the Rust
+/// client. Without zlib's header it would be built, and know no gzip.
+pub(crate) fn compilers() -> anyhow::Result<()> {
+    debian(&[("gcc", "gcc"), ("g++", "g++"), ("make", "make")])?;
+    if which("apt-get").is_some() && !Path::new("/usr/include/zlib.h").exists() {
+        apt(&["zlib1g-dev"])?;
+    }
+    Ok(())
+}
+
 /// Everything `cargo xtask test` needs; the venv's Python.
 pub(crate) fn tests() -> anyhow::Result<PathBuf> {
+    compilers()?;
     debian(&[
         ("kcat", "kcat"),
         ("python3", "python3"),

@@ -1,5 +1,6 @@
 //! Every histogram's bounds. The user's are fixed; ours reach lower and further, and hold the limits
-//! that the SLOs ask about (25 ms, 0.25 s, 1 s) as bounds, so that those ratios are exact.
+//! that the SLOs ask about (25 ms, 0.25 s, 1 s) as bounds, so that those ratios are exact. What the client
+//! crate measures under the same names has the same bounds, and takes them from here.
 
 use crate::registry::{Buckets, Unit};
 
@@ -10,7 +11,7 @@ const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
 /// `producer_latency_seconds`: the user's.
-pub(super) static PRODUCER_LATENCY: Buckets = Buckets {
+pub static PRODUCER_LATENCY: Buckets = Buckets {
     unit: Unit::Seconds,
     bounds: &[
         MS,
@@ -28,7 +29,7 @@ pub(super) static PRODUCER_LATENCY: Buckets = Buckets {
 };
 
 /// `producer_batch_size`: the user's, in records.
-pub(super) static PRODUCER_BATCH_SIZE: Buckets = Buckets {
+pub static PRODUCER_BATCH_SIZE: Buckets = Buckets {
     unit: Unit::Value,
     bounds: &[1, 10, 50, 100, 500, 1_000, 5_000, 10_000],
 };

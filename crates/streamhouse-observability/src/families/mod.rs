@@ -6,7 +6,7 @@
 //! the start, topics and partitions when they are first seen.
 
 mod api;
-mod buckets;
+pub mod buckets;
 mod cache;
 mod cluster;
 mod connections;

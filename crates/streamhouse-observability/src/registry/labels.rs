@@ -254,6 +254,7 @@ impl LabelValue for Partition {
 }
 
 /// An enum that is a label: every value it can have is known, in order, with its text.
+#[macro_export]
 macro_rules! closed_label {
     ($(#[$meta:meta])* $name:ident, $key:literal { $($(#[$vmeta:meta])* $variant:ident = $text:literal),* $(,)? }) => {
         $(#[$meta])*
