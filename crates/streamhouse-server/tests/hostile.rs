@@ -16,12 +16,12 @@ use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::fetch_request::ForgottenTopic;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    ProduceRequest,
+    self, ApiKey, ApiVersionsRequest, BrokerId, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteTopicsRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
-use streamhouse_server::handlers::produce;
+use streamhouse_server::handlers::{SERVED, produce};
 use streamhouse_server::listener::guard::{self, RequestHead};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -174,6 +174,98 @@ fn every_count_of_every_version_is_bounded() {
     }
 }
 
+/// Decodes a body as the server would, whatever the API.
+fn decode_any(api: ApiKey, version: i16, body: &Bytes) {
+    let head = RequestHead {
+        api,
+        version,
+        correlation_id: 1,
+        client_id: None,
+    };
+    macro_rules! by_api {
+        ($($name:ident: $request:ty,)*) => {
+            match api {
+                ApiKey::Produce => drop(produce::decode(body, version)),
+                $(ApiKey::$name => drop(guard::decode::<$request>(&head, body)),)*
+                other => panic!("{other:?} is served, and nothing here sends it lies"),
+            }
+        };
+    }
+    by_api! {
+            Fetch: messages::FetchRequest,
+            ListOffsets: messages::ListOffsetsRequest,
+            Metadata: messages::MetadataRequest,
+            OffsetCommit: messages::OffsetCommitRequest,
+            OffsetFetch: messages::OffsetFetchRequest,
+            FindCoordinator: messages::FindCoordinatorRequest,
+            JoinGroup: messages::JoinGroupRequest,
+            Heartbeat: messages::HeartbeatRequest,
+            LeaveGroup: messages::LeaveGroupRequest,
+            SyncGroup: messages::SyncGroupRequest,
+            DescribeGroups: messages::DescribeGroupsRequest,
+            ListGroups: messages::ListGroupsRequest,
+            ApiVersions: messages::ApiVersionsRequest,
+            CreateTopics: messages::CreateTopicsRequest,
+            DeleteTopics: messages::DeleteTopicsRequest,
+            DeleteRecords: messages::DeleteRecordsRequest,
+            InitProducerId: messages::InitProducerIdRequest,
+            OffsetForLeaderEpoch: messages::OffsetForLeaderEpochRequest,
+            AddPartitionsToTxn: messages::AddPartitionsToTxnRequest,
+            AddOffsetsToTxn: messages::AddOffsetsToTxnRequest,
+            EndTxn: messages::EndTxnRequest,
+            TxnOffsetCommit: messages::TxnOffsetCommitRequest,
+            DescribeConfigs: messages::DescribeConfigsRequest,
+            AlterConfigs: messages::AlterConfigsRequest,
+            DescribeLogDirs: messages::DescribeLogDirsRequest,
+            CreatePartitions: messages::CreatePartitionsRequest,
+            DeleteGroups: messages::DeleteGroupsRequest,
+            ElectLeaders: messages::ElectLeadersRequest,
+            IncrementalAlterConfigs: messages::IncrementalAlterConfigsRequest,
+            AlterPartitionReassignments: messages::AlterPartitionReassignmentsRequest,
+            ListPartitionReassignments: messages::ListPartitionReassignmentsRequest,
+            OffsetDelete: messages::OffsetDeleteRequest,
+            DescribeClientQuotas: messages::DescribeClientQuotasRequest,
+            AlterClientQuotas: messages::AlterClientQuotasRequest,
+            DescribeCluster: messages::DescribeClusterRequest,
+            DescribeProducers: messages::DescribeProducersRequest,
+            DescribeTransactions: messages::DescribeTransactionsRequest,
+            ListTransactions: messages::ListTransactionsRequest,
+            GetTelemetrySubscriptions: messages::GetTelemetrySubscriptionsRequest,
+            PushTelemetry: messages::PushTelemetryRequest,
+            ListConfigResources: messages::ListConfigResourcesRequest,
+            DescribeTopicPartitions: messages::DescribeTopicPartitionsRequest,
+    }
+}
+
+/// Bodies of small numbers make decoders go deep, whatever the API: a count of one, and another inside. A
+/// lie follows.
+fn no_body_makes_any_api_grow() {
+    let mut random = Random(0x7e1e);
+    for served in SERVED {
+        for version in served.min..=served.max {
+            for round in 0..200 {
+                let length = usize::from(random.byte() % 48);
+                let mut body: Vec<u8> = (0..length)
+                    .map(|_| [0, 0, 0, 1, 1, 2][usize::from(random.byte() % 6)])
+                    .collect();
+                body.extend_from_slice(if round % 2 == 0 {
+                    &[0x7f, 0xff, 0xff, 0xff]
+                } else {
+                    &[0xff, 0xff, 0xff, 0xff, 0x07]
+                });
+                body.extend((0..random.byte() % 64).map(|_| random.byte() % 4));
+                let body = Bytes::from(body);
+                let cost = peak_of(|| decode_any(served.api, version, &body));
+                assert!(
+                    cost < COST_MAX,
+                    "{:?} v{version}: {cost} bytes for {body:?}",
+                    served.api
+                );
+            }
+        }
+    }
+}
+
 /// A stream of numbers that is the same in every run.
 struct Random(u64);
 
@@ -292,6 +384,7 @@ impl Served for ProduceRequest {
 #[test]
 fn hostile_input_costs_its_sender_and_not_us() {
     every_count_of_every_version_is_bounded();
+    no_body_makes_any_api_grow();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -8,7 +8,8 @@
 //! crate's own function panics on short frames.
 //!
 //! Integers of four bytes may be counts or values, so the dry run cannot refuse large ones: it lowers
-//! them to the bytes that remain, which no honest count exceeds. Varints are counts, lengths and tags;
+//! them to one more than the bytes that remain. No honest count exceeds what remains, and a lying one, so
+//! lowered, still finds too few bytes, also at the very end. Varints are counts, lengths and tags;
 //! all of them are bounded by the frame, so large ones are refused.
 
 use bytes::{Buf, Bytes, TryGetError};
@@ -220,7 +221,8 @@ impl Buf for Dry {
         self.count()?;
         self.run_len = 0;
         let value = self.inner.try_get_i32()?;
-        Ok(value.min(i32::try_from(self.inner.remaining()).unwrap_or(i32::MAX)))
+        let too_many = self.inner.remaining().saturating_add(1);
+        Ok(value.min(i32::try_from(too_many).unwrap_or(i32::MAX)))
     }
 }
 
