@@ -11,8 +11,9 @@ use crate::group::GroupFault;
 pub async fn handle(context: &RequestContext, request: DeleteGroupsRequest) -> Result<Response, EncodeError> {
     let mut results = Vec::with_capacity(request.groups_names.len());
     for id in request.groups_names {
+        // The empty name is no group's, as any other that does not exist.
         let deleted = match id.is_empty() {
-            true => Err(GroupFault::GroupId),
+            true => Err(GroupFault::UnknownGroup),
             false => context.agent.groups.delete(&id).await,
         };
         let code = match deleted {

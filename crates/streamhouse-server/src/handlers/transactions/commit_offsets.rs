@@ -23,8 +23,6 @@ use crate::transaction::TransactionFault;
 /// First version that knows TRANSACTION_ABORTABLE, and first whose groups join by themselves.
 const ABORTABLE: i16 = 4;
 const IMPLICIT: i16 = 5;
-/// First version that knows PRODUCER_FENCED here.
-const FENCED_BY_NAME: i16 = 2;
 
 /// What is known of an offset before the store is asked: refused, or its place there.
 type Place = Result<usize, i16>;
@@ -84,7 +82,8 @@ fn fault_code(fault: &TransactionFault, version: i16) -> i16 {
         TransactionFault::Refused(TransactionError::InvalidState(_)) if version >= ABORTABLE => {
             ResponseError::TransactionAbortable.code()
         }
-        fault => error_code::transaction(fault, version >= FENCED_BY_NAME).code(),
+        // As in Kafka, where the group's log and not the coordinator finds the epoch too old.
+        fault => error_code::transaction(fault, false).code(),
     }
 }
 
