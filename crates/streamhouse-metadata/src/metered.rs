@@ -95,6 +95,8 @@ operations! {
     partition_sizes
     client_quotas
     alter_client_quotas
+    client_metrics
+    alter_client_metrics
     claim_group
     write_group
     commit_offsets

@@ -17,7 +17,7 @@ use streamhouse_metadata::metered::Metered;
 use streamhouse_metadata::model::topic::TopicLimits;
 use streamhouse_metadata::sqlite::{self, Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::{MetadataStore, Registered, StoreError};
-use streamhouse_observability::families::Operation;
+use streamhouse_observability::families::{ClientSource, Operation};
 use streamhouse_observability::health::{Probe, WRITER_STALL_MAX};
 use streamhouse_observability::{Health, HealthHandle, Metrics};
 use streamhouse_storage::reader::{Reader, ReaderOptions, Tail};
@@ -44,11 +44,13 @@ use crate::consumption::Consumption;
 use crate::group::coordinator::{GroupSettings, Groups};
 use crate::handlers::context::{Agent, Node, Settings};
 use crate::handlers::topics::{MessageLimits, Topics};
+use crate::ids::kafka_uuid;
 use crate::listener;
 use crate::listener::budget::Budget;
 use crate::listener::frames::Limits;
 use crate::listener::responses::ResponseMemory;
 use crate::quota::Quotas;
+use crate::telemetry::ClientTelemetry;
 use crate::transaction::{TransactionSettings, Transactions};
 
 /// Memory for requests that are no Produce, decoded.
@@ -232,6 +234,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         nudge.clone(),
         stop.clone(),
     );
+    let telemetry = Arc::new(ClientTelemetry::new(metadata.clone(), metrics.clone()));
     let agent = Arc::new(Agent {
         node: Node {
             id: registered.node_id,
@@ -241,6 +244,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         settings: settings(&config),
         topics: Topics::new(metadata.clone(), metrics.clone(), message_limits(&config)),
         quotas: Quotas::new(metadata.clone()),
+        telemetry,
         groups,
         transactions,
         consumption,
@@ -507,23 +511,6 @@ fn message_limits(config: &Config) -> MessageLimits {
     }
 }
 
-/// A UUID as Kafka writes it: 22 characters of URL-safe base64.
-fn kafka_uuid(id: Uuid) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let bits = id.as_u128();
-    // 128 bits are 21 sextets and two bits, which fill the high end of the last.
-    (0..22)
-        .map(|at| {
-            let sextet = if at < 21 {
-                bits >> (122 - 6 * at)
-            } else {
-                bits << 4
-            };
-            char::from(ALPHABET[(sextet & 63) as usize])
-        })
-        .collect()
-}
-
 // --- what is watched ------------------------------------------------------------------------------
 
 fn observe(metrics: &Arc<Metrics>, health: &Health, agent: &Arc<Agent>) {
@@ -535,6 +522,8 @@ fn observe(metrics: &Arc<Metrics>, health: &Health, agent: &Arc<Agent>) {
         let count = sessions.count();
         (count.sessions, count.partitions, count.evictions)
     });
+    let clients: Arc<dyn ClientSource> = agent.telemetry.clone();
+    metrics.register_clients(&clients);
     metrics.set_cluster_source(Arc::new(Snapshot {
         metadata: agent.metadata.clone(),
         metrics: metrics.clone(),
@@ -588,18 +577,5 @@ impl Probe for MetadataProbe {
     async fn probe(&self) -> Result<(), String> {
         let now = self.0.now().await;
         now.map(|_| ()).map_err(|error| error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cluster_ids_look_like_kafkas() {
-        // Kafka's Uuid(0x1, 0x2) and its zero, as its toString writes them.
-        assert_eq!(kafka_uuid(Uuid::from_u64_pair(1, 2)), "AAAAAAAAAAEAAAAAAAAAAg");
-        assert_eq!(kafka_uuid(Uuid::nil()), "AAAAAAAAAAAAAAAAAAAAAA");
-        assert_eq!(kafka_uuid(Uuid::max()), "_____________________w");
     }
 }

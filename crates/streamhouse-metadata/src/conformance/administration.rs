@@ -7,13 +7,14 @@ use super::bench::{
     Agent, BATCH_BYTES, Bench, appended, batch, look_up, partition_of, settle, topic, whole_log,
 };
 use crate::ids::{StoreTime, TopicId, TopicPartition};
+use crate::model::client_metrics::ClientMetricsError;
 use crate::model::commit::BatchOutcome;
 use crate::model::quota::{QuotaChange, QuotaEntity, QuotaKey, QuotaName};
 use crate::model::retention::DeleteUpTo;
 use crate::model::segment::TimestampQuery;
 use crate::model::topic::TopicConfigError;
 use crate::model::topic_config::{ConfigChange, ConfigOp};
-use crate::store::admin::{AlterConfigError, DeleteRecordsError, QuotaError};
+use crate::store::admin::{AlterClientMetricsError, AlterConfigError, DeleteRecordsError, QuotaError};
 
 fn set(entries: &[(&str, &str)]) -> ConfigChange {
     let op = |(name, value): &(&str, &str)| ((*name).to_owned(), ConfigOp::Set((*value).to_owned()));
@@ -131,6 +132,48 @@ pub async fn quotas_change_together_are_bounded_and_survive_a_restart(bench: &mu
 }
 
 /// DeleteRecords: the log begins where it was told to, at once, for every question, and for good.
+pub async fn client_metrics_subscriptions_are_bounded_and_survive_a_restart(bench: &mut dyn Bench) {
+    let store = bench.store();
+    for name in ["a", "b"] {
+        let altered = store
+            .alter_client_metrics(name, set(&[("metrics", "*")]), 2)
+            .await;
+        altered.expect("altered");
+    }
+    let refused = store.alter_client_metrics("c", set(&[("metrics", "*")]), 2).await;
+    assert!(
+        matches!(refused, Err(AlterClientMetricsError::TooMany { limit: 2 })),
+        "{refused:?}"
+    );
+    // One that exists may still change; a change is taken whole or not at all.
+    let wrong = set(&[("metrics", "x"), ("interval.ms", "1")]);
+    let refused = store.alter_client_metrics("a", wrong, 2).await;
+    let interval = AlterClientMetricsError::Config(ClientMetricsError::Interval("1".to_owned()));
+    assert_eq!(refused.expect_err("too short").to_string(), interval.to_string());
+    let changed = store
+        .alter_client_metrics("a", set(&[("interval.ms", "1000")]), 2)
+        .await;
+    changed.expect("altered");
+    let gone = ConfigChange {
+        replace: true,
+        ops: Vec::new(),
+    };
+    store
+        .alter_client_metrics("b", gone.clone(), 2)
+        .await
+        .expect("removed");
+    store
+        .alter_client_metrics("nowhere", gone, 2)
+        .await
+        .expect("nothing to remove");
+    drop(store);
+    bench.restart().await;
+    let found = bench.store().client_metrics().await.expect("subscriptions");
+    let entries = [("interval.ms", "1000"), ("metrics", "*")];
+    let entries = entries.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(found, BTreeMap::from([("a".to_owned(), BTreeMap::from(entries))]));
+}
+
 pub async fn trace_02_a_raised_log_start_holds_for_every_read_and_over_a_restart(bench: &mut dyn Bench) {
     let topic = topic(bench, "t", 2).await;
     let p = partition_of(&topic, 0);

@@ -86,6 +86,7 @@ macro_rules! conformance_tests {
             topics: topics_survive_a_restart,
             administration: configurations_change_whole_and_survive_a_restart,
             administration: quotas_change_together_are_bounded_and_survive_a_restart,
+            administration: client_metrics_subscriptions_are_bounded_and_survive_a_restart,
             administration: trace_02_a_raised_log_start_holds_for_every_read_and_over_a_restart,
             administration: a_log_that_lost_its_largest_timestamp_has_another,
             administration: what_lies_below_the_log_start_is_trimmed_and_its_objects_die,

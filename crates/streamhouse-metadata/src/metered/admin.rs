@@ -4,11 +4,14 @@ use async_trait::async_trait;
 
 use super::{Fault, Metered, timed};
 use crate::ids::{TopicId, TopicPartition};
+use crate::model::client_metrics::ClientMetrics;
 use crate::model::quota::{ClientQuotas, QuotaChange};
 use crate::model::retention::{DeleteUpTo, RetentionRound};
 use crate::model::topic::Topic;
 use crate::model::topic_config::ConfigChange;
-use crate::store::admin::{AdminStore, AlterConfigError, DeleteRecordsError, QuotaError};
+use crate::store::admin::{
+    AdminStore, AlterClientMetricsError, AlterConfigError, DeleteRecordsError, QuotaError,
+};
 use crate::store::{MetadataStore, StoreError};
 
 impl Fault for AlterConfigError {
@@ -25,6 +28,15 @@ impl Fault for QuotaError {
         match self {
             Self::Store(error) => Some(error),
             Self::TooMany { .. } => None,
+        }
+    }
+}
+
+impl Fault for AlterClientMetricsError {
+    fn fault(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Config(_) | Self::TooMany { .. } => None,
         }
     }
 }
@@ -73,5 +85,19 @@ impl<S: MetadataStore> AdminStore for Metered<S> {
     ) -> Result<(), QuotaError> {
         let call = self.inner.alter_client_quotas(changes, entities_max);
         timed(&self.operations.alter_client_quotas, call).await
+    }
+
+    async fn client_metrics(&self) -> Result<ClientMetrics, StoreError> {
+        timed(&self.operations.client_metrics, self.inner.client_metrics()).await
+    }
+
+    async fn alter_client_metrics(
+        &self,
+        name: &str,
+        change: ConfigChange,
+        subscriptions_max: u32,
+    ) -> Result<(), AlterClientMetricsError> {
+        let call = self.inner.alter_client_metrics(name, change, subscriptions_max);
+        timed(&self.operations.alter_client_metrics, call).await
     }
 }

@@ -1,5 +1,6 @@
 //! What is stored, one kind a file. Plain data: no I/O, no rules.
 
+pub mod client_metrics;
 pub mod commit;
 pub mod group;
 pub mod object;

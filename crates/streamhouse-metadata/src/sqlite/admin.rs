@@ -4,12 +4,15 @@ use async_trait::async_trait;
 
 use super::open::SqliteStore;
 use crate::ids::{TopicId, TopicPartition};
+use crate::model::client_metrics::ClientMetrics;
 use crate::model::quota::{ClientQuotas, QuotaChange};
 use crate::model::retention::{DeleteUpTo, RetentionRound};
 use crate::model::topic::Topic;
 use crate::model::topic_config::ConfigChange;
 use crate::store::StoreError;
-use crate::store::admin::{AdminStore, AlterConfigError, DeleteRecordsError, QuotaError};
+use crate::store::admin::{
+    AdminStore, AlterClientMetricsError, AlterConfigError, DeleteRecordsError, QuotaError,
+};
 
 /// Partitions that retention looks at in one job, so that commits come between.
 const RETENTION_PARTITIONS: usize = 64;
@@ -71,6 +74,21 @@ impl AdminStore for SqliteStore {
     ) -> Result<(), QuotaError> {
         let changes = changes.to_vec();
         self.write(move |writer| writer.alter_client_quotas(&changes, entities_max))
+            .await
+    }
+
+    async fn client_metrics(&self) -> Result<ClientMetrics, StoreError> {
+        Ok(self.shared.hot.read().client_metrics.clone())
+    }
+
+    async fn alter_client_metrics(
+        &self,
+        name: &str,
+        change: ConfigChange,
+        subscriptions_max: u32,
+    ) -> Result<(), AlterClientMetricsError> {
+        let name = name.to_owned();
+        self.write(move |writer| writer.alter_client_metrics(&name, &change, subscriptions_max))
             .await
     }
 }

@@ -6,7 +6,7 @@
 
 use rusqlite::{Error, ErrorCode};
 
-use crate::store::admin::{AlterConfigError, QuotaError};
+use crate::store::admin::{AlterClientMetricsError, AlterConfigError, QuotaError};
 use crate::store::groups::GroupError;
 use crate::store::transactions::TransactionError;
 use crate::store::{CommitError, StoreError, SwapError, TopicError};
@@ -27,6 +27,12 @@ impl From<Error> for StoreError {
 }
 
 impl From<Error> for CommitError {
+    fn from(error: Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<Error> for AlterClientMetricsError {
     fn from(error: Error) -> Self {
         Self::Store(error.into())
     }
@@ -138,6 +144,15 @@ impl Fault for QuotaError {
         match self {
             Self::Store(error) => Some(error),
             Self::TooMany { .. } => None,
+        }
+    }
+}
+
+impl Fault for AlterClientMetricsError {
+    fn fault(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            Self::Config(_) | Self::TooMany { .. } => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::ids::{IdMap, IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
+use crate::model::client_metrics::ClientMetrics;
 use crate::model::object::{InlineBacklog, ObjectLocation};
 use crate::model::partition::PartitionSnapshot;
 use crate::model::quota::ClientQuotas;
@@ -139,6 +140,7 @@ pub(super) struct Hot {
     /// Rows of partitions that may have segments below their log's start.
     pub(super) untrimmed: BTreeSet<i64>,
     pub(super) quotas: ClientQuotas,
+    pub(super) client_metrics: ClientMetrics,
     pub(super) transactions: Transactions,
 }
 

@@ -13,7 +13,7 @@ use super::encoding::{Delta, decode};
 use super::hot::{Hot, Incarnation, RecentObject};
 use super::producers::ProducerCache;
 use super::retention::find_untrimmed;
-use super::settings::load_quotas;
+use super::settings::{load_client_metrics, load_quotas};
 use crate::ids::{IncarnationId, ObjectId, ObjectName, StoreTime, TopicId, TopicPartition};
 use crate::model::object::{InlineBacklog, ObjectLocation};
 use crate::model::segment::Segment;
@@ -55,6 +55,7 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, StoreError> {
     replay(conn, &mut loaded)?;
     find_untrimmed(conn, &mut loaded.hot)?;
     loaded.hot.quotas = load_quotas(conn)?;
+    loaded.hot.client_metrics = load_client_metrics(conn)?;
     load_transactions(conn, &mut loaded)?;
     Ok(loaded)
 }

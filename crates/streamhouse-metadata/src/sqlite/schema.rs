@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0002_groups.sql"),
     include_str!("schema/0004_admin.sql"),
     include_str!("schema/0005_transactions.sql"),
+    include_str!("schema/0007_client_metrics.sql"),
 ];
 
 /// Sets what holds for a connection that may write.

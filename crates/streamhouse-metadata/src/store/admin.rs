@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use crate::ids::{TopicId, TopicPartition};
+use crate::model::client_metrics::{ClientMetrics, ClientMetricsError};
 use crate::model::quota::{ClientQuotas, QuotaChange};
 use crate::model::retention::{DeleteUpTo, RetentionRound};
 use crate::model::topic::{Topic, TopicConfigError};
@@ -37,6 +38,17 @@ pub enum DeleteRecordsError {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum QuotaError {
     #[error("the limit of {limit} entities with quotas is reached")]
+    TooMany { limit: u32 },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a subscription to clients' metrics stays as it was.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AlterClientMetricsError {
+    #[error(transparent)]
+    Config(#[from] ClientMetricsError),
+    #[error("the limit of {limit} client metrics subscriptions is reached")]
     TooMany { limit: u32 },
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -76,4 +88,16 @@ pub trait AdminStore: Send + Sync + 'static {
     /// Applies all changes in one transaction.
     async fn alter_client_quotas(&self, changes: &[QuotaChange], entities_max: u32)
     -> Result<(), QuotaError>;
+
+    /// All subscriptions to clients' metrics. There are few: `subscriptions_max` of
+    /// [`AdminStore::alter_client_metrics`].
+    async fn client_metrics(&self) -> Result<ClientMetrics, StoreError>;
+
+    /// Changes one subscription, all of it or nothing; one that has no entry any more goes.
+    async fn alter_client_metrics(
+        &self,
+        name: &str,
+        change: ConfigChange,
+        subscriptions_max: u32,
+    ) -> Result<(), AlterClientMetricsError>;
 }

@@ -8,6 +8,7 @@
 mod api;
 pub mod buckets;
 mod cache;
+mod clients;
 mod cluster;
 mod connections;
 mod consumers;
@@ -36,6 +37,10 @@ use crate::registry::{Description, Histogram, Kind, Registry, Sample, Topic};
 
 pub use api::{ApiMetrics, ApiName, ApiOutcome};
 pub use cache::{CacheMetrics, CacheResult};
+pub use clients::{
+    ClientGauge, ClientKind, ClientMetrics, ClientSample, ClientSoftware, ClientSource, ClientStatistic,
+    PushResult,
+};
 pub use cluster::{ClusterSource, ClusterView, StoredBytes};
 pub use connections::{ConnectionMetrics, RejectReason};
 pub use consumers::{ConsumerErrorType, ConsumerMetrics};
@@ -79,6 +84,7 @@ pub struct Metrics {
     pub produce: ProduceMetrics,
     pub fetch: FetchMetrics,
     pub consumers: ConsumerMetrics,
+    pub clients: ClientMetrics,
     pub connections: ConnectionMetrics,
     pub metadata: MetadataMetrics,
     pub log_events: LogEventMetrics,
@@ -108,6 +114,7 @@ impl Metrics {
             produce: ProduceMetrics::new(&registry),
             fetch: FetchMetrics::new(&registry),
             consumers: ConsumerMetrics::new(&registry),
+            clients: ClientMetrics::new(&registry),
             connections: ConnectionMetrics::new(&registry),
             metadata: MetadataMetrics::new(&registry),
             log_events: LogEventMetrics::new(&registry),

@@ -14,6 +14,7 @@ use super::error_code;
 use super::response::{EncodeError, Response};
 use super::{SERVED, Served};
 use crate::listener::guard::RequestHead;
+use crate::telemetry::Software;
 
 /// First version that tells of features.
 const FEATURES_FROM: i16 = 3;
@@ -26,6 +27,10 @@ pub async fn handle(context: &RequestContext, request: ApiVersionsRequest) -> Re
             && is_software_word(&request.client_software_version));
     let mut response = ApiVersionsResponse::default().with_finalized_features_epoch(-1);
     if named {
+        if context.head.version >= 3 {
+            let told = Software::new(&request.client_software_name, &request.client_software_version);
+            *context.software.lock() = told;
+        }
         response.api_keys = SERVED.iter().map(range).collect();
         if context.head.version >= FEATURES_FROM {
             response.finalized_features_epoch = 0;

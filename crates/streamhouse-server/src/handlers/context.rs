@@ -15,6 +15,7 @@ use streamhouse_storage::upkeep::scheduler::Nudge;
 use streamhouse_storage::writer::Writer;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::error_code;
 use super::topics::Topics;
@@ -26,6 +27,7 @@ use crate::group::coordinator::Groups;
 use crate::listener::guard::RequestHead;
 use crate::listener::responses::ResponseMemory;
 use crate::quota::Quotas;
+use crate::telemetry::{Asker, ClientTelemetry, ConnectionSoftware, TelemetryFault};
 use crate::transaction::{TransactionFault, Transactions};
 
 /// How this agent is known to clients.
@@ -65,6 +67,7 @@ pub struct Agent {
     pub consumption: Arc<Consumption>,
     pub fetch_sessions: Arc<FetchSessions>,
     pub quotas: Quotas,
+    pub telemetry: Arc<ClientTelemetry>,
     /// Told of deleted topics, whose rows and objects are to go.
     pub upkeep: Nudge,
     pub metrics: Arc<Metrics>,
@@ -96,6 +99,8 @@ pub struct RequestContext {
     pub head: RequestHead,
     /// What its connection has begun to fetch.
     pub fetching: Fetching,
+    /// What its client said it is.
+    pub software: ConnectionSoftware,
     /// When its last byte had been read.
     pub read_at: Instant,
     /// Our number for the request, for logs and error messages.
@@ -118,6 +123,16 @@ impl RequestContext {
         Client {
             id: self.head.client_id.as_deref().unwrap_or_default().to_owned(),
             address: self.peer.ip(),
+        }
+    }
+
+    /// Which client asks, as far as its own metrics go.
+    pub fn asker(&self, instance: Uuid) -> Asker {
+        Asker {
+            instance,
+            client_id: self.head.client_id.as_deref().unwrap_or_default().to_owned(),
+            software: self.software.lock().clone(),
+            address: self.peer,
         }
     }
 
@@ -144,6 +159,11 @@ impl RequestContext {
                 tracing::debug!(api = ?self.head.api, correlation_id = %self.correlation_id(), %fault, "refused");
             }
         }
+    }
+
+    /// What a client hears about its own metrics: its own business.
+    pub fn report_telemetry(&self, fault: &TelemetryFault) {
+        tracing::debug!(api = ?self.head.api, correlation_id = %self.correlation_id(), %fault, "refused");
     }
 
     /// The same for a group's fault, if it is ours: what clients do wrong is theirs.

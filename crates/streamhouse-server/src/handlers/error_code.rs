@@ -6,11 +6,15 @@
 
 use crate::fetch_session::SessionFault;
 use crate::group::GroupFault;
+use crate::telemetry::TelemetryFault;
 use crate::transaction::TransactionFault;
 use kafka_protocol::ResponseError;
+use streamhouse_metadata::model::client_metrics::ClientMetricsError;
 use streamhouse_metadata::model::commit::AppendRefusal;
 use streamhouse_metadata::model::topic::{TopicConfigError, TopicNameError};
-use streamhouse_metadata::store::admin::{AlterConfigError, DeleteRecordsError, QuotaError};
+use streamhouse_metadata::store::admin::{
+    AlterClientMetricsError, AlterConfigError, DeleteRecordsError, QuotaError,
+};
 use streamhouse_metadata::store::transactions::TransactionError;
 use streamhouse_metadata::store::{StoreError, TopicError};
 use streamhouse_observability::families::{ApiOutcome, ConsumerErrorType, ProducerErrorType};
@@ -295,6 +299,32 @@ pub fn quota(error: &QuotaError) -> ResponseError {
     match error {
         QuotaError::TooMany { .. } => ResponseError::PolicyViolation,
         QuotaError::Store(error) => store(error),
+    }
+}
+
+pub fn alter_client_metrics(error: &AlterClientMetricsError) -> ResponseError {
+    match error {
+        AlterClientMetricsError::Config(error) => match error {
+            ClientMetricsError::Name { .. }
+            | ClientMetricsError::Unknown(_)
+            | ClientMetricsError::Interval(_) => ResponseError::InvalidRequest,
+            ClientMetricsError::Match(_) | ClientMetricsError::TooLong(_) | ClientMetricsError::Whole(_) => {
+                ResponseError::InvalidConfig
+            }
+        },
+        AlterClientMetricsError::TooMany { .. } => ResponseError::PolicyViolation,
+        AlterClientMetricsError::Store(error) => store(error),
+    }
+}
+
+pub fn telemetry(fault: &TelemetryFault) -> ResponseError {
+    match fault {
+        TelemetryFault::InstanceId | TelemetryFault::Terminated => ResponseError::InvalidRequest,
+        TelemetryFault::TooEarly => ResponseError::ThrottlingQuotaExceeded,
+        TelemetryFault::UnknownSubscription => ResponseError::UnknownSubscriptionId,
+        TelemetryFault::Compression(_) => ResponseError::UnsupportedCompressionType,
+        TelemetryFault::TooLarge => ResponseError::TelemetryTooLarge,
+        TelemetryFault::Malformed => ResponseError::InvalidRecord,
     }
 }
 

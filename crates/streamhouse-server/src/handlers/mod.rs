@@ -22,10 +22,12 @@ pub mod elect_leaders;
 pub mod error_code;
 pub mod fetch;
 pub mod find_coordinator;
+pub mod get_telemetry_subscriptions;
 pub mod heartbeat;
 pub mod init_producer_id;
 pub mod join_group;
 pub mod leave_group;
+pub mod list_config_resources;
 pub mod list_groups;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
@@ -35,6 +37,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod push_telemetry;
 pub mod quotas;
 pub mod response;
 pub mod sync_group;
@@ -115,6 +118,9 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::DescribeProducers, 0, 0),
     served(ApiKey::DescribeTransactions, 0, 0),
     served(ApiKey::ListTransactions, 0, 1),
+    served(ApiKey::GetTelemetrySubscriptions, 0, 0),
+    served(ApiKey::PushTelemetry, 0, 0),
+    served(ApiKey::ListConfigResources, 0, 1),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
@@ -199,6 +205,9 @@ pub async fn handle(
         ApiKey::DescribeProducers => answer!(transactions::describe_producers::handle),
         ApiKey::DescribeTransactions => answer!(transactions::describe::handle),
         ApiKey::ListTransactions => answer!(transactions::list::handle),
+        ApiKey::GetTelemetrySubscriptions => answer!(get_telemetry_subscriptions::handle),
+        ApiKey::PushTelemetry => answer!(push_telemetry::handle),
+        ApiKey::ListConfigResources => answer!(list_config_resources::handle),
         other => Err(RequestError::UnknownApi(other as i16).into()),
     }
 }

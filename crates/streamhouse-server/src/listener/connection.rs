@@ -26,6 +26,7 @@ use crate::consumption::Fetching;
 use crate::handlers::context::{Agent, Principal, RequestContext};
 use crate::handlers::response::Response;
 use crate::handlers::{self, HandleError, api_versions, produce};
+use crate::telemetry::ConnectionSoftware;
 
 /// Produce requests of one connection that may wait for their commit. Clients send at most five; a
 /// hundred bounds a hostile one.
@@ -96,6 +97,7 @@ pub async fn serve(
         shared: shared.clone(),
         peer,
         fetching: Fetching::default(),
+        software: ConnectionSoftware::default(),
         answers,
         written,
         sent: 0,
@@ -152,6 +154,7 @@ struct Reader<R> {
     shared: Arc<Shared>,
     peer: SocketAddr,
     fetching: Fetching,
+    software: ConnectionSoftware,
     answers: mpsc::Sender<Answer>,
     written: watch::Receiver<u64>,
     /// Answers handed to the writing task.
@@ -211,6 +214,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             principal: Principal::anonymous(),
             peer: self.peer,
             fetching: self.fetching.clone(),
+            software: self.software.clone(),
             head,
             read_at: frame.read_at,
             correlation: self.shared.correlation.fetch_add(1, Ordering::Relaxed),

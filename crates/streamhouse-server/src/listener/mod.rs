@@ -172,6 +172,9 @@ pub fn api_name(api: kafka_protocol::messages::ApiKey) -> &'static str {
         ApiKey::DescribeProducers => "DescribeProducers",
         ApiKey::DescribeTransactions => "DescribeTransactions",
         ApiKey::ListTransactions => "ListTransactions",
+        ApiKey::GetTelemetrySubscriptions => "GetTelemetrySubscriptions",
+        ApiKey::PushTelemetry => "PushTelemetry",
+        ApiKey::ListConfigResources => "ListConfigResources",
         ApiKey::DescribeTopicPartitions => "DescribeTopicPartitions",
         _ => "other",
     }

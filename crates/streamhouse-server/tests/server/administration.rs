@@ -207,7 +207,7 @@ async fn what_cannot_be_configured_is_refused_by_name() {
             "num.partitions",
         ),
         (BROKER, "77", &[], request, "77"),
-        (16, "x", &[], request, "16"),
+        (32, "x", &[], request, "32"),
     ] {
         for validate_only in [true, false] {
             let response = client.call(1, &change(kind, resource, ops, validate_only)).await;

@@ -8,6 +8,7 @@
 mod administration;
 mod compatibility;
 mod support;
+mod telemetry;
 
 mod metrics;
 mod metrics_reference;

@@ -13,4 +13,4 @@ mod tests;
 pub use admission::{Admission, AdmittedBatch, BatchError, admit};
 pub use control::marker;
 pub use header::{BatchHeader, Codec, HEADER_BYTES, HeaderError, PATCHED_BYTES, patched_prefix};
-pub use records::{FoundRecord, RecordsError, find_max_timestamp, find_timestamp};
+pub use records::{FoundRecord, RecordsError, decompressed, find_max_timestamp, find_timestamp};

@@ -117,7 +117,7 @@ fn search(
     }
     let codec = header.codec().ok_or(malformed(0))?;
     let payload = &batch[HEADER_BYTES.min(batch.len())..];
-    let mut stream = open(codec, payload)?;
+    let mut stream = io::BufReader::new(decompressed(codec, payload, DECOMPRESSED_BYTES_MAX)?);
     for index in 0..header.record_count {
         let found = next_record(&mut stream, header.base_timestamp).map_err(|_| RecordsError::Malformed {
             index,
@@ -161,36 +161,59 @@ fn read_varint(stream: &mut impl Read) -> io::Result<(i64, usize)> {
     Err(io::ErrorKind::InvalidData.into())
 }
 
-fn open(codec: Codec, payload: &[u8]) -> Result<Box<dyn Read + '_>, RecordsError> {
+/// What a client compressed, as a stream that ends after `bytes_max`.
+pub fn decompressed(
+    codec: Codec,
+    payload: &[u8],
+    bytes_max: u64,
+) -> Result<Box<dyn Read + '_>, RecordsError> {
     let reader: Box<dyn Read + '_> = match codec {
-        Codec::None => return Ok(Box::new(payload)),
+        Codec::None => Box::new(payload),
         Codec::Gzip => Box::new(flate2::read::MultiGzDecoder::new(payload)),
         Codec::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(payload)),
-        Codec::Zstd => Box::new(
-            zstd::stream::read::Decoder::with_buffer(payload)
-                .map_err(|_| RecordsError::Compression(codec))?,
-        ),
-        Codec::Snappy => Box::new(SnappyBlocks::new(payload)),
+        Codec::Zstd => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(payload);
+            let mut decoder = decoder.map_err(|_| RecordsError::Compression(codec))?;
+            // A window is allocated at once: none larger than what clients use for as many bytes.
+            let window_log = bytes_max
+                .next_power_of_two()
+                .ilog2()
+                .clamp(ZSTD_WINDOW_LOG_MIN, ZSTD_WINDOW_LOG_MAX);
+            let limited = decoder.window_log_max(window_log);
+            limited.map_err(|_| RecordsError::Compression(codec))?;
+            Box::new(decoder)
+        }
+        Codec::Snappy => {
+            let block_bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+            Box::new(SnappyBlocks::new(
+                payload,
+                block_bytes_max.min(SNAPPY_BLOCK_BYTES_MAX),
+            ))
+        }
     };
-    Ok(Box::new(io::BufReader::new(reader.take(DECOMPRESSED_BYTES_MAX))))
+    Ok(Box::new(reader.take(bytes_max)))
 }
+
+/// No client writes snappy blocks larger than a batch may be.
+const SNAPPY_BLOCK_BYTES_MAX: usize = 128 << 20;
+/// The windows that streaming encoders take at ordinary levels, and the most that decoders allow by default.
+const ZSTD_WINDOW_LOG_MIN: u32 = 23;
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
 /// Snappy as Kafka clients write it: either the framing of xerial's Java library (magic, then blocks
 /// with their length), or one bare block.
 struct SnappyBlocks<'a> {
     rest: &'a [u8],
     framed: bool,
+    block_bytes_max: usize,
     block: io::Cursor<Vec<u8>>,
 }
 
 /// Magic (8 bytes), version and oldest compatible version (4 each).
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
-/// No client writes snappy blocks larger than a batch may be.
-const SNAPPY_BLOCK_BYTES_MAX: usize = 128 << 20;
-
 impl<'a> SnappyBlocks<'a> {
-    fn new(payload: &'a [u8]) -> Self {
+    fn new(payload: &'a [u8], block_bytes_max: usize) -> Self {
         let framed = payload.starts_with(XERIAL_MAGIC) && payload.len() >= XERIAL_HEADER_BYTES;
         let rest = if framed {
             &payload[XERIAL_HEADER_BYTES..]
@@ -200,6 +223,7 @@ impl<'a> SnappyBlocks<'a> {
         Self {
             rest,
             framed,
+            block_bytes_max,
             block: io::Cursor::new(Vec::new()),
         }
     }
@@ -222,7 +246,7 @@ impl<'a> SnappyBlocks<'a> {
             std::mem::take(&mut self.rest)
         };
         let length = snap::raw::decompress_len(compressed).map_err(io::Error::from)?;
-        if length > SNAPPY_BLOCK_BYTES_MAX {
+        if length > self.block_bytes_max {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let block = snap::raw::Decoder::new()

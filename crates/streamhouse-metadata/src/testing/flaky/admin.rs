@@ -4,12 +4,15 @@ use async_trait::async_trait;
 
 use super::FlakyStore;
 use crate::ids::{TopicId, TopicPartition};
+use crate::model::client_metrics::ClientMetrics;
 use crate::model::quota::{ClientQuotas, QuotaChange};
 use crate::model::retention::{DeleteUpTo, RetentionRound};
 use crate::model::topic::Topic;
 use crate::model::topic_config::ConfigChange;
 use crate::store::StoreError;
-use crate::store::admin::{AdminStore, AlterConfigError, DeleteRecordsError, QuotaError};
+use crate::store::admin::{
+    AdminStore, AlterClientMetricsError, AlterConfigError, DeleteRecordsError, QuotaError,
+};
 
 #[async_trait]
 impl AdminStore for FlakyStore {
@@ -57,5 +60,22 @@ impl AdminStore for FlakyStore {
     ) -> Result<(), QuotaError> {
         self.up()?;
         self.inner.alter_client_quotas(changes, entities_max).await
+    }
+
+    async fn client_metrics(&self) -> Result<ClientMetrics, StoreError> {
+        self.up()?;
+        self.inner.client_metrics().await
+    }
+
+    async fn alter_client_metrics(
+        &self,
+        name: &str,
+        change: ConfigChange,
+        subscriptions_max: u32,
+    ) -> Result<(), AlterClientMetricsError> {
+        self.up()?;
+        self.inner
+            .alter_client_metrics(name, change, subscriptions_max)
+            .await
     }
 }

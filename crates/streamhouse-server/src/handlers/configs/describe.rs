@@ -1,7 +1,7 @@
-//! DescribeConfigs v1–v4: configurations of topics and the settings of this agent.
+//! DescribeConfigs v1–v4: configurations of topics and client metrics, and the settings of this agent.
 //!
 //! Brokers are shown what has a counterpart in Kafka (see `broker`), all of it read-only. Other kinds of
-//! resources (broker loggers, client metrics, groups) are refused by name.
+//! resources (broker loggers, groups) are refused by name.
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
@@ -9,10 +9,11 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
+use streamhouse_metadata::model::client_metrics::Entry as ClientMetricsEntry;
 use streamhouse_metadata::model::topic_config::{ENTRIES, Entry, Kind, TopicConfig};
 
 use super::broker::{self, Setting};
-use super::{BROKER, Refusal, TOPIC, check_broker, topic, verdict};
+use super::{BROKER, CLIENT_METRICS, Refusal, TOPIC, check_broker, client_metrics, topic, verdict};
 use crate::handlers::context::RequestContext;
 use crate::handlers::error_code::{self, RequestFault};
 use crate::handlers::response::{EncodeError, Response};
@@ -21,6 +22,7 @@ use crate::handlers::response::{EncodeError, Response};
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
+const SOURCE_CLIENT_METRICS: i8 = 7;
 /// First version with types and documentation.
 const TYPED: i16 = 3;
 
@@ -91,6 +93,13 @@ async fn describe(
             let shown = shown.into_iter().filter(|setting| asked(setting.name));
             Ok(shown.map(|setting| broker_entry(setting, wanted)).collect())
         }
+        CLIENT_METRICS => {
+            let entries = client_metrics::entries(context, &resource.resource_name).await?;
+            let entries = entries.into_iter().filter(|(entry, _)| asked(entry.name));
+            Ok(entries
+                .map(|(entry, set)| client_metrics_entry(entry, set, wanted))
+                .collect())
+        }
         other => Err(RequestFault::ResourceType(other).into()),
     }
 }
@@ -136,6 +145,24 @@ fn topic_entry(
         .with_value(Some(text(value)))
         .with_config_source(source)
         .with_synonyms(synonyms)
+        .with_config_type(kind(entry.kind, wanted))
+        .with_documentation(wanted.documentation.then(|| text(entry.doc)))
+}
+
+fn client_metrics_entry(
+    entry: &'static ClientMetricsEntry,
+    set: Option<String>,
+    wanted: Wanted,
+) -> DescribeConfigsResourceResult {
+    let source = if set.is_some() {
+        SOURCE_CLIENT_METRICS
+    } else {
+        SOURCE_DEFAULT
+    };
+    DescribeConfigsResourceResult::default()
+        .with_name(text(entry.name))
+        .with_value(Some(text(set.unwrap_or_else(|| entry.default.to_owned()))))
+        .with_config_source(source)
         .with_config_type(kind(entry.kind, wanted))
         .with_documentation(wanted.documentation.then(|| text(entry.doc)))
 }

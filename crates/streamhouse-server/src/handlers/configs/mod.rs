@@ -1,10 +1,11 @@
-//! Configurations of topics and of this agent, shared by the three APIs that describe and alter them.
+//! Configurations of topics, of this agent and of client metrics, shared by the three APIs that describe and alter them.
 //!
 //! Topics are configured; what the agent is told stands in its own configuration and is only shown. Names
 //! and values of topics are checked by `TopicConfig`; here is who is meant, and what a change is refused for.
 
 pub mod alter;
 mod broker;
+mod client_metrics;
 pub mod describe;
 pub mod incremental;
 
@@ -14,7 +15,7 @@ use kafka_protocol::protocol::StrBytes;
 use streamhouse_metadata::model::topic::check_topic_name;
 use streamhouse_metadata::model::topic_config::ConfigChange;
 use streamhouse_metadata::store::StoreError;
-use streamhouse_metadata::store::admin::AlterConfigError;
+use streamhouse_metadata::store::admin::{AlterClientMetricsError, AlterConfigError};
 use tokio::time::Instant;
 
 use super::context::RequestContext;
@@ -24,6 +25,9 @@ use super::topics::{KnownTopic, TopicKey};
 /// Kafka's numbers of resource types.
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
 
 /// Why a resource is not described or changed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +37,8 @@ pub(super) enum Refusal {
     #[error(transparent)]
     Alter(#[from] AlterConfigError),
     #[error(transparent)]
+    ClientMetrics(#[from] AlterClientMetricsError),
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 
@@ -41,6 +47,7 @@ impl Refusal {
         match self {
             Self::Fault(fault) => error_code::request_fault(fault).code(),
             Self::Alter(error) => error_code::alter_config(error).code(),
+            Self::ClientMetrics(error) => error_code::alter_client_metrics(error).code(),
             Self::Store(error) => error_code::store(error).code(),
         }
     }
@@ -144,6 +151,7 @@ async fn alter_one(
                 None => Ok(()),
             }
         }
+        CLIENT_METRICS => client_metrics::alter(context, &alteration.name, change, validate_only).await,
         other => Err(RequestFault::ResourceType(other).into()),
     }
 }
