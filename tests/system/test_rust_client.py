@@ -23,6 +23,7 @@ from harness.wire import Connection
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 BATCH_SIZES = [1, 10, 50, 100, 500, 1000, 5000, 10000]
 SECONDS = 60
+CONSUMER_GROUP_HEARTBEAT = 68
 
 
 @pytest.fixture
@@ -140,10 +141,15 @@ def test_what_the_broker_refuses_is_said_and_counted_for_each_record(broker):
     assert metrics.get("streamhouse_producer_records_total", topic=topic) == 1
 
 
-def test_members_share_a_topic_and_every_consumer_metric_says_so(broker, start):
+@pytest.mark.parametrize("assigns", ["member", "broker"])
+def test_members_share_a_topic_and_every_consumer_metric_says_so(broker, start, assigns):
+    with Connection(broker.address) as connection:
+        if assigns == "broker" and CONSUMER_GROUP_HEARTBEAT not in connection.api_versions():
+            pytest.skip("the broker does not serve KIP-848")
     topic = create_topic(broker.address, unique("rust-shared"), 4)
     group = unique("rust-group")
-    members = [start("consume", "--group", group, "--topic", topic, "--session-seconds", 10) for _ in range(2)]
+    how = ["--broker-assigns"] if assigns == "broker" else ["--session-seconds", 10]
+    members = [start("consume", "--group", group, "--topic", topic, *how) for _ in range(2)]
 
     def owned(member: Program) -> set[str]:
         mine: set[str] = set()

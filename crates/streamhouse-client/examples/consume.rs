@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use streamhouse_client::{Commits, Consumer, Received};
+use streamhouse_client::{Commits, Consumer, GroupProtocol, Received};
 
 #[derive(Parser)]
 struct Arguments {
@@ -28,8 +28,11 @@ struct Arguments {
     /// A name that is this member's over restarts
     #[arg(long)]
     instance_id: Option<String>,
-    #[arg(long, default_value = "45")]
+    #[arg(long, default_value = "45", conflicts_with = "broker_assigns")]
     session_seconds: u64,
+    /// The broker shares the partitions out, not a member (KIP-848)
+    #[arg(long)]
+    broker_assigns: bool,
     /// Stop after this many records
     #[arg(long)]
     count: Option<u64>,
@@ -53,7 +56,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .client_id("example-consume")
         .group(arguments.group)
         .topics(arguments.topic)
-        .session_timeout(Duration::from_secs(arguments.session_seconds))
         .commits(Commits::Every(Duration::from_secs(1)))
         .on_rebalance(|rebalance| {
             let places: Vec<_> = rebalance
@@ -63,6 +65,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .collect();
             eprintln!("{:?}: {}", rebalance.kind, places.join(" "));
         });
+    builder = if arguments.broker_assigns {
+        builder.protocol(GroupProtocol::Consumer)
+    } else {
+        builder.session_timeout(Duration::from_secs(arguments.session_seconds))
+    };
     if let Some(id) = arguments.instance_id {
         builder = builder.instance_id(id);
     }

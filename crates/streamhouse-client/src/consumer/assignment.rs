@@ -149,11 +149,18 @@ impl Assignment {
         }
     }
 
-    /// Takes it away: what it still knows is its last word.
-    pub(super) fn remove(&self, topic: &str, partition: i32) -> Option<Arc<Slot>> {
-        let slot = self.0.lock().remove(&(Arc::from(topic), partition))?;
-        slot.is_live.store(false, Ordering::Release);
-        Some(slot)
+    /// Takes it away.
+    pub(super) fn remove(&self, topic: &str, partition: i32) {
+        if let Some(slot) = self.0.lock().remove(&(Arc::from(topic), partition)) {
+            slot.is_live.store(false, Ordering::Release);
+        }
+    }
+
+    /// Takes all away.
+    pub(super) fn clear(&self) {
+        for slot in std::mem::take(&mut *self.0.lock()).values() {
+            slot.is_live.store(false, Ordering::Release);
+        }
     }
 
     pub(super) fn get(&self, topic: &str, partition: i32) -> Option<Arc<Slot>> {
@@ -241,14 +248,18 @@ mod tests {
         let assignment = Assignment::default();
         let first = slot(0);
         assignment.insert(first.clone());
-        assert!(assignment.remove("t", 0).is_some());
+        assignment.remove("t", 1);
+        assert!(first.processed(3));
+        assignment.remove("t", 0);
         assert!(!first.processed(3));
         let second = slot(0);
         assignment.insert(second.clone());
         assert!(!first.processed(3));
         assert!(second.processed(3));
         assert_eq!(offsets(&assignment.uncommitted()), [(0, 4)]);
-        assert!(assignment.remove("t", 1).is_none());
+        assignment.clear();
+        assert!(!second.processed(4));
+        assert!(assignment.places().is_empty());
     }
 
     #[test]

@@ -398,13 +398,19 @@ impl Poller {
         };
         self.tell(kind, partitions);
         let committed = if is_lost { Ok(()) } else { self.commit() };
-        for (topic, partition) in partitions {
-            self.shared.assignment.remove(topic, *partition);
-        }
         let base = &self.shared.base;
         let unassigned = match base.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => base.incremental_unassign(&places(partitions)),
-            RebalanceProtocol::Eager | RebalanceProtocol::None => base.unassign(),
+            RebalanceProtocol::Cooperative => {
+                for (topic, partition) in partitions {
+                    self.shared.assignment.remove(topic, *partition);
+                }
+                base.incremental_unassign(&places(partitions))
+            }
+            // Everything goes, whatever the list says: an error has none.
+            RebalanceProtocol::Eager | RebalanceProtocol::None => {
+                self.shared.assignment.clear();
+                base.unassign()
+            }
         };
         if let Err(error) = unassigned {
             tracing::warn!(consumer_group = %self.shared.group, %error, "revocation");

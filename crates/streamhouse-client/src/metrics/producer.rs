@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use streamhouse_observability::families::buckets;
 use streamhouse_observability::registry::{Counter, Family, Histogram, Registry, Topic};
@@ -68,10 +69,13 @@ struct Families {
     errors: Family<(Topic, ProducerErrorType), Counter>,
 }
 
+/// Hashed fast: every send looks once, and the names are the program's own.
+type Known = HashMap<Box<str>, Arc<TopicMetrics>, RandomState>;
+
 /// The topics that have series. Copied when one is born, so that nobody waits for a look.
 pub(crate) struct Topics {
     families: Families,
-    known: ArcSwap<HashMap<Box<str>, Arc<TopicMetrics>>>,
+    known: ArcSwap<Known>,
     births: Mutex<()>,
 }
 

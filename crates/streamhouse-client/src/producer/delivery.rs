@@ -49,6 +49,9 @@ pub enum SendError {
     /// A newer producer has this one's transactional id: this one is over.
     #[error("topic {topic}: a newer producer has taken over: {code}")]
     Fenced { topic: Arc<str>, code: ErrorCode },
+    /// This producer cannot go on, a new one can: librdkafka lost track of the sequence, for example.
+    #[error("topic {topic}: the producer cannot go on: {code}")]
+    Fatal { topic: Arc<str>, code: ErrorCode },
     #[error("topic {topic}: the transaction was aborted before the record was sent")]
     Aborted { topic: Arc<str> },
     #[error("topic {topic}: the producer is closed")]

@@ -95,7 +95,7 @@ pub(super) fn fate_of_a_refusal(
     let error = match code.known() {
         Some(Code::MessageTimedOut | Code::TimedOutQueue) => SendError::TimedOut { topic, partition },
         Some(Code::PurgeQueue | Code::PurgeInflight) => SendError::Aborted { topic },
-        Some(Code::Fatal) => SendError::Fenced { topic, code },
+        Some(Code::Fatal) => SendError::Fatal { topic, code },
         _ if error_type == ProducerErrorType::Fenced => SendError::Fenced { topic, code },
         _ => SendError::Refused {
             topic,
@@ -197,6 +197,11 @@ mod tests {
             };
             assert_eq!(fate(code), (ProducerErrorType::Fenced, fenced));
         }
+        let fatal = SendError::Fatal {
+            topic: topic.clone(),
+            code: Code::Fatal.into(),
+        };
+        assert_eq!(fate(Code::Fatal), (ProducerErrorType::Local, fatal));
         for (code, error_type) in [
             (Code::KafkaStorageError, ProducerErrorType::AgentError),
             (Code::NotEnoughReplicas, ProducerErrorType::AgentError),

@@ -178,3 +178,48 @@ async fn a_wait_for_a_record_can_be_given_up_and_loses_none() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_member_that_is_too_slow_loses_its_partitions_and_cannot_commit_what_it_had() {
+    let cluster = filled(1, 3).await;
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let seen = events.clone();
+    let mut consumer = member(&cluster)
+        .poll_interval_max(Duration::from_secs(6))
+        .on_rebalance(move |event| seen.lock().unwrap().push(event.kind))
+        .build()
+        .unwrap();
+    let record = next(&mut consumer).await;
+    // The rest of what was received at once is still at hand, and is handed out while it is ours.
+    let _second = next(&mut consumer).await;
+    let _third = next(&mut consumer).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let error = tokio::time::timeout(LIMIT, consumer.next())
+        .await
+        .unwrap()
+        .unwrap_err();
+    let ConsumeError::Group { code, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert!(
+        !error.is_fatal() && code.to_string().starts_with("PollExceeded"),
+        "{error}"
+    );
+    let series =
+        "streamhouse_consumer_errors_total{topic=\"\",consumer_group=\"g\",error_type=\"timed_out\"}";
+    assert_eq!(value(consumer.metrics(), series), Some(1.0));
+    // It joins again by itself, and gets again what nobody has processed.
+    let again = next(&mut consumer).await;
+    assert_eq!(again.offset(), record.offset());
+    assert!(consumer.processed(&record).is_err());
+    consumer.processed(&again).unwrap();
+    let events = events.lock().unwrap().clone();
+    assert_eq!(
+        events,
+        [
+            RebalanceKind::Assigned,
+            RebalanceKind::Lost,
+            RebalanceKind::Assigned
+        ]
+    );
+}
