@@ -1,5 +1,5 @@
 """Nothing is left behind: after retention, DeleteRecords, topic deletion and twenty kills, bucket and metadata
-agree byte for byte.
+agree byte for byte, also where groups and transactions were at work.
 
 The stated bound: a deleted or expired record's object is gone one `retention_check_interval`, one
 `delete_grace` and some seconds of upkeep later; what a killed process left half done, 31 s after the next
@@ -12,7 +12,7 @@ import time
 import uuid
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from harness.clients import admin, create_topic, producer, unique, watermarks
 
@@ -53,7 +53,37 @@ def check_metadata(database: sqlite3.Connection, kept: str) -> None:
         "SELECT count(*) FROM partitions p WHERE size_bytes != "
         "(SELECT coalesce(sum(length), 0) FROM segments WHERE partition_id = p.id)"
     ) == 0
+    for table in ("committed_offsets", "pending_offsets", "aborted_transactions", "producers"):
+        assert one(f"SELECT count(*) FROM {table} WHERE partition_id NOT IN (SELECT id FROM partitions)") == 0, table
+    assert one("SELECT count(*) FROM pending_offsets") == 0, "no transaction is open"
+    assert one("SELECT count(*) FROM committed_offsets") > 0, "offsets of the topic that was kept are still there"
+    assert one("SELECT count(*) FROM aborted_transactions") > 0
+    assert one(
+        "SELECT count(*) FROM aborted_transactions a JOIN partitions p ON p.id = a.partition_id "
+        "WHERE a.last_offset < p.log_start_offset"
+    ) == 0
     assert one("SELECT count(*) FROM inline_objects WHERE id NOT IN (SELECT id FROM objects WHERE inline = 1)") == 0
+
+
+def transact(broker, topics: list[str], reader: Consumer, end: str, draw: random.Random) -> Producer:
+    """One transaction with records and a group's offsets, which ends so or is left to the kill. The next start
+    of the same name aborts what was left."""
+    client = Producer({
+        "bootstrap.servers": broker.address, "transactional.id": "lasting", "log_level": 2, "linger.ms": 0,
+    })
+    client.init_transactions(30)
+    client.begin_transaction()
+    for topic in topics:
+        for _ in range(10):
+            client.produce(topic, draw.randbytes(300), partition=1 if topic != topics[-1] else 0)
+    client.flush(30)
+    offsets = [TopicPartition(topics[0], 1, draw.randrange(10)), TopicPartition(topics[-1], 0, 1)]
+    client.send_offsets_to_transaction(offsets, reader.consumer_group_metadata(), 30)
+    if end == "commit":
+        client.commit_transaction(30)
+    elif end == "abort":
+        client.abort_transaction(30)
+    return client
 
 
 @pytest.mark.ours
@@ -71,6 +101,14 @@ def test_bucket_and_metadata_agree_byte_for_byte_after_retention_deletion_and_ki
     client_admin = admin(broker.address)
     doomed: list[str] = []
     raised = 0
+    # A member that lives through all kills, and a group without members.
+    member = Consumer({
+        "bootstrap.servers": broker.address, "group.id": "living", "log_level": 2, "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+    })
+    member.subscribe([kept, short])
+    reader = Consumer({"bootstrap.servers": broker.address, "group.id": "reading", "log_level": 2})
+    left_open: list[Producer] = []
     for _ in range(ROUNDS):
         doomed.append(create_topic(broker.address, unique("doomed"), 1))
         end = time.monotonic() + draw.uniform(0.2, 0.8)
@@ -80,6 +118,14 @@ def test_bucket_and_metadata_agree_byte_for_byte_after_retention_deletion_and_ki
                     value = draw.randbytes(draw.choice([50, 900]))
                     client.produce(topic, value, partition=0 if topic == doomed[-1] else draw.randrange(2))
             client.poll(0.02)
+        if member.consume(50, 0.05):
+            try:
+                member.commit(asynchronous=False)
+            except KafkaException:
+                pass  # its generation went with the broker
+        reader.commit(offsets=[TopicPartition(doomed[-1], 0, 1)], asynchronous=False)
+        end = draw.choice(["commit", "abort", "neither"])
+        left_open.append(transact(broker, [kept, short, small, doomed[-1]], reader, end, draw))
         if draw.random() < 0.6:
             client.flush(60)
             upto = watermarks(broker.address, kept, 0)[1] - 1
@@ -94,6 +140,10 @@ def test_bucket_and_metadata_agree_byte_for_byte_after_retention_deletion_and_ki
         broker.kill()
         broker.start()
     assert client.flush(120) == 0
+    transact(broker, [kept, doomed[-1]], reader, "commit", draw)
+    del left_open
+    member.close()
+    reader.close()
     for topic in [*(set(client_admin.list_topics(timeout=30).topics) - {kept})]:
         client_admin.delete_topics([topic])[topic].result(30)
     assert watermarks(broker.address, kept, 0)[0] == raised
