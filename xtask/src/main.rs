@@ -40,6 +40,12 @@ enum Task {
         #[arg(last = true)]
         pytest: Vec<String>,
     },
+    /// What consumer groups cost: heartbeats of many, a rebalance of a large one
+    BenchGroups {
+        /// Arguments handed to the load, for example `-- --groups 100`
+        #[arg(last = true)]
+        load: Vec<String>,
+    },
     /// Compare with Apache Kafka, the disk and the object store, side by side; prints a Markdown table
     Bench {
         /// Arguments handed to benches/compare, for example `-- --only kafka,local`
@@ -55,6 +61,7 @@ fn main() -> anyhow::Result<()> {
         Task::Lint => lint::all(),
         Task::Test { pytest } => tests::everything(&pytest),
         Task::Oracle { pytest } => tests::oracle(&pytest),
+        Task::BenchGroups { load } => tests::bench_groups(&load),
         Task::Bench { bench } => tests::bench(&bench),
     }
 }

@@ -47,6 +47,17 @@ pub(crate) fn bench(arguments: &[String]) -> anyhow::Result<()> {
     run(&mut bench)
 }
 
+pub(crate) fn bench_groups(arguments: &[String]) -> anyhow::Result<()> {
+    let release = ["--release", "--locked", "--package", "streamhouse-server"];
+    run(cargo().arg("build").args(release))?;
+    let target = places::root().join("target/release/streamhouse");
+    let mut load = cargo();
+    load.arg("run")
+        .args(release)
+        .args(["--example", "group_load", "--"]);
+    run(load.arg("--server").arg(target).args(arguments))
+}
+
 fn system(python: &Path, pytest: &[String], target: &[&str]) -> anyhow::Result<()> {
     let mut tests = command(python);
     tests
