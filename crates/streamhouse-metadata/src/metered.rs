@@ -18,7 +18,9 @@ use streamhouse_observability::families::{MetadataErrorType, MetadataMetrics, Me
 
 use crate::ids::{IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::commit::{CommitAnswer, CommitRequest};
-use crate::model::object::{DeletingObject, InlineBacklog, InlineBatch, Swap, SwapResult};
+use crate::model::object::{
+    DeletingObject, InlineBacklog, InlineBatch, StorageUsage, StoredObject, Swap, SwapResult,
+};
 use crate::model::partition::PartitionSnapshot;
 use crate::model::segment::{Located, LocatedSegment, Lookup, TimestampQuery};
 use crate::model::topic::{NewTopic, Topic, TopicLimits};
@@ -83,6 +85,8 @@ operations! {
     inline_batch
     swap
     deleting_objects
+    storage_usage
+    stored_objects
     forget_objects
     purge_deleted
     expire_producers
@@ -296,6 +300,15 @@ impl<S: MetadataStore> MetadataStore for Metered<S> {
 
     async fn inline_batch(&self, max_bytes: u64) -> Result<InlineBatch, StoreError> {
         timed(&self.operations.inline_batch, self.inner.inline_batch(max_bytes)).await
+    }
+
+    async fn storage_usage(&self) -> Result<StorageUsage, StoreError> {
+        timed(&self.operations.storage_usage, self.inner.storage_usage()).await
+    }
+
+    async fn stored_objects(&self, after: ObjectId, limit: u32) -> Result<Vec<StoredObject>, StoreError> {
+        let call = self.inner.stored_objects(after, limit);
+        timed(&self.operations.stored_objects, call).await
     }
 
     async fn swap(&self, swap: Swap) -> Result<SwapResult, SwapError> {

@@ -12,7 +12,7 @@ use streamhouse_metadata::model::group::{self, GroupSnapshot, GroupState};
 use streamhouse_metadata::model::transaction::Transaction;
 use streamhouse_metadata::store::{MetadataStore, StoreError};
 use streamhouse_observability::Metrics;
-use streamhouse_observability::families::{ClusterSource, ClusterView, GroupLag, GroupView};
+use streamhouse_observability::families::{ClusterSource, ClusterView, GroupLag, GroupView, StoredBytes};
 
 pub struct Snapshot {
     pub metadata: Arc<dyn MetadataStore>,
@@ -48,11 +48,29 @@ impl Snapshot {
         let now = self.metadata.now().await?;
         let names: HashMap<TopicId, &str> = topics.iter().map(|t| (t.id, t.name.as_str())).collect();
         let open_transactions = oldest_open(&self.metadata.transactions().await?, &names, now);
+        let usage = self.metadata.storage_usage().await?;
+        let unswept = self
+            .metadata
+            .tombstones(StoreTime(now.0.saturating_add(1)))
+            .await?;
         let groups = groups.into_iter().map(|group| view(group, &names, now));
         Ok(ClusterView {
             groups: groups.collect(),
             agents: 1,
-            stored_bytes: None,
+            stored_bytes: Some(StoredBytes {
+                live: usage.live.bytes,
+                inline: usage.inline.bytes,
+                orphan: u64::try_from(self.metrics.orphan_bytes.value()).unwrap_or(0),
+                deleting: usage.deleting.bytes,
+            }),
+            backlogs: vec![
+                ("settle", usage.unsettled_segments),
+                ("compaction", usage.inline.objects),
+                ("purge", usage.deleted_topics),
+                ("trim", usage.untrimmed_partitions),
+                ("deleting", usage.deleting.objects),
+                ("orphans", unswept.len() as u64),
+            ],
             open_transactions,
             topics: topics
                 .iter()

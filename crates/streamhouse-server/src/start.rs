@@ -207,6 +207,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         UpkeepOptions {
             retention_check_interval: config.retention_check_interval,
             deleting_grace: config.delete_grace,
+            verify_bytes_per_second: config.verify_rate,
             ..UpkeepOptions::default()
         },
         nudge.clone(),
@@ -339,7 +340,11 @@ async fn open_metadata(config: &Config, metrics: &Metrics) -> Result<Arc<dyn Met
         Some(path) => Location::File(PathBuf::from(path)),
         None => Location::Memory,
     };
-    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(SqliteOptions::new(location)));
+    let options = SqliteOptions {
+        waits: Some(metrics.metadata.pool_wait()),
+        ..SqliteOptions::new(location)
+    };
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(options));
     match opened.await {
         Ok(store) => Ok(Arc::new(Metered::new(store?, &metrics.metadata))),
         Err(panicked) => Err(StartError::Store(StoreError::Damaged(panicked.to_string()))),
@@ -515,6 +520,7 @@ fn message_limits(config: &Config) -> MessageLimits {
 
 fn observe(metrics: &Arc<Metrics>, health: &Health, agent: &Arc<Agent>) {
     health.export_to(metrics);
+    metrics.watch_runtime(&tokio::runtime::Handle::current());
     let writer = agent.writer.clone();
     metrics.register_flush_oldest(move || writer.oldest().unwrap_or_default());
     let sessions = agent.fetch_sessions.clone();

@@ -19,7 +19,7 @@ use streamhouse_metadata::model::topic::{NewTopic, TopicConfig, TopicLimits};
 use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_metadata::testing::{FlakyStore, ManualClock};
-use streamhouse_observability::{Metrics, MetricsOptions};
+use streamhouse_observability::{Gauge, Metrics, MetricsOptions};
 use streamhouse_storage::batch::BatchHeader;
 use streamhouse_storage::object::{Part, build, key_of, open_index, verify_segment};
 use streamhouse_storage::reader::Tail;
@@ -30,6 +30,7 @@ use streamhouse_storage::upkeep::deleting::DeletingTask;
 use streamhouse_storage::upkeep::orphans::OrphansTask;
 use streamhouse_storage::upkeep::retention::{RetentionTask, TrimTask};
 use streamhouse_storage::upkeep::scheduler::{Nudge, Upkeep};
+use streamhouse_storage::upkeep::verify::VerifyTask;
 use streamhouse_storage::upkeep::{Next, UpkeepError, UpkeepOptions, UpkeepParts};
 use streamhouse_storage::writer::Identity;
 use tokio::sync::watch;
@@ -228,7 +229,21 @@ impl Agent {
     }
 
     fn orphans(&self) -> OrphansTask {
-        OrphansTask::new(self.parts.clone(), options())
+        OrphansTask::new(self.parts.clone(), options(), Gauge::default())
+    }
+
+    fn verify(&self, bytes_per_second: u64, metrics: &Metrics) -> VerifyTask {
+        let options = UpkeepOptions {
+            verify_bytes_per_second: bytes_per_second,
+            ..options()
+        };
+        VerifyTask::new(self.parts.clone(), options, metrics.verify.clone())
+    }
+
+    /// Commits and compacts: the key of a stored object with a segment a partition named.
+    async fn store(&self, house: &House, partitions: &[i32], label: &str) -> Path {
+        self.commit_inline(house, partitions, label).await;
+        key_of(&self.compaction().0.run_once().await.unwrap().object.unwrap())
     }
 }
 
@@ -527,4 +542,113 @@ async fn an_idle_server_comes_to_rest() {
     assert!(still > 75, "upkeep goes on asking");
     stop.cancel();
     task.await.unwrap();
+}
+
+/// Whole, damaged, cut short and missing are told apart, segment by segment; what is written later is read in
+/// the same pass, and everything again a day later.
+#[tokio::test]
+async fn verification_reads_each_segment_once_a_pass_and_tells_what_is_wrong_with_it() {
+    let house = house().await;
+    let agent = house.start().await;
+    let first = agent.store(&house, &[0, 1], "first").await;
+    let second = agent.store(&house, &[0], "second").await;
+    let metrics = Metrics::new(MetricsOptions::default());
+    let task = agent.verify(u64::MAX, &metrics);
+    let run = async || {
+        let report = task.run_once().await.unwrap();
+        (report.ok, report.missing, report.corrupt)
+    };
+    assert_eq!(
+        [run().await, run().await, run().await],
+        [(2, 0, 0), (1, 0, 0), (0, 0, 0)]
+    );
+    let third = agent.store(&house, &[1], "third").await;
+    assert_eq!(
+        [run().await, run().await],
+        [(1, 0, 0), (0, 0, 0)],
+        "only what is new"
+    );
+
+    let mut damaged = house
+        .faulty
+        .get(&first)
+        .await
+        .unwrap()
+        .bytes()
+        .await
+        .unwrap()
+        .to_vec();
+    damaged[70] ^= 1;
+    house.faulty.put(&first, damaged.into()).await.unwrap();
+    house.faulty.delete(&second).await.unwrap();
+    let whole = house.faulty.get(&third).await.unwrap().bytes().await.unwrap();
+    house.faulty.put(&third, whole.slice(1..).into()).await.unwrap();
+    assert_eq!(run().await, (0, 0, 0), "not before the next pass");
+    house.clock.advance(Duration::from_secs(24 * 60 * 60));
+    let found = [run().await, run().await, run().await, run().await];
+    assert_eq!(found, [(1, 0, 1), (0, 1, 0), (0, 0, 1), (0, 0, 0)]);
+
+    let text = metrics.render();
+    for line in [
+        "streamhouse_verify_segments_total{result=\"ok\"} 5",
+        "streamhouse_verify_segments_total{result=\"missing\"} 1",
+        "streamhouse_verify_segments_total{result=\"corrupt\"} 2",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn verification_keeps_to_its_rate_and_without_one_asks_nothing() {
+    let house = house().await;
+    let agent = house.start().await;
+    for label in ["first", "second"] {
+        agent.store(&house, &[0], label).await;
+    }
+    let metrics = Metrics::new(MetricsOptions::default());
+    let asked = || (house.metadata.requests(), house.faulty.calls().len());
+    let before = asked();
+    let off = agent.verify(0, &metrics);
+    assert_eq!(off.run_once().await.unwrap().next, Next::Idle);
+    assert_eq!(asked(), before);
+
+    let length = house.metadata.storage_usage().await.unwrap().live.bytes / 2;
+    let slow = agent.verify(length / 10, &metrics);
+    let Next::In(pause) = slow.run_once().await.unwrap().next else {
+        panic!("a second object waits");
+    };
+    let pause = pause.as_secs_f64();
+    assert!(
+        (9.0..11.5).contains(&pause),
+        "{pause} s for ten seconds' worth of bytes"
+    );
+    let before = asked();
+    let report = slow.run_once().await.unwrap();
+    assert_eq!((report.ok, asked()), (0, before), "too early");
+    tokio::time::advance(Duration::from_secs(12)).await;
+    assert_eq!(slow.run_once().await.unwrap().ok, 1);
+}
+
+#[tokio::test]
+async fn orphans_show_their_bytes_until_they_are_deleted() {
+    let house = house().await;
+    let dead = house.start().await;
+    let key = key_of(&ObjectName {
+        incarnation: dead.incarnation(),
+        counter: 7,
+    });
+    house
+        .faulty
+        .put(&key, PutPayload::from_static(b"12345"))
+        .await
+        .unwrap();
+    let agent = house.start().await;
+    let found = Gauge::default();
+    let task = OrphansTask::new(agent.parts.clone(), options(), found.clone());
+    house.clock.advance(Duration::from_secs(31));
+    house.faulty.plan(Call::Delete, Plan::RefuseBefore(503));
+    task.run_once().await.unwrap_err();
+    assert_eq!(found.value(), 5);
+    assert_eq!(task.run_once().await.unwrap().deleted, 1);
+    assert_eq!(found.value(), 0);
 }

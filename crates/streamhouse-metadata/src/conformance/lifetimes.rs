@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::bench::{
     Agent, Bench, appended, batch, duplicate, object, partition_of, purge, settle, stamped, topic, whole_log,
 };
-use crate::ids::{ObjectName, StoreTime};
+use crate::ids::{ObjectId, ObjectName, StoreTime};
 use crate::model::commit::{AppendRefusal, BatchOutcome};
 use crate::model::object::{Swap, SwapPartition, SwapResult};
 use crate::model::segment::{NewSegment, Segment};
@@ -445,4 +445,79 @@ pub async fn node_ids_are_stable_per_address(bench: &mut dyn Bench) {
     assert_eq!((first.node_id, other.node_id), (1, 2));
     assert_eq!(again.node_id, first.node_id);
     assert_ne!(again.incarnation, first.incarnation);
+}
+
+pub async fn usage_is_what_is_stored_in_each_state_also_after_a_restart(bench: &mut dyn Bench) {
+    let (kept, lost) = (topic(bench, "kept", 1).await, topic(bench, "lost", 1).await);
+    let (k, l) = (partition_of(&kept, 0), partition_of(&lost, 0));
+    let mut agent = Agent::start(bench).await;
+    assert_eq!(amounts(bench).await, [(0, 0); 3]);
+    let one = u64::from(batch(k, 1, 0).length_bytes);
+    agent.put(bench, &[batch(k, 1, 0)]).await;
+    agent.put(bench, &[batch(k, 1, 0), batch(l, 1, 0)]).await;
+    agent.put(bench, &[batch(l, 1, 0)]).await;
+    agent.put_inline(bench, &[batch(k, 1, 0)]).await;
+    let stored = |objects: u64, batches: u64| (objects, batches * one);
+    assert_eq!(amounts(bench).await, [stored(3, 4), stored(1, 1), (0, 0)]);
+    let listed = bench
+        .store()
+        .stored_objects(ObjectId(0), 2)
+        .await
+        .expect("objects");
+    let found: Vec<_> = listed
+        .iter()
+        .map(|o| (o.location.name.counter, o.location.length_bytes, o.segments))
+        .collect();
+    let counters: Vec<u64> = found.iter().map(|(counter, _, _)| *counter).collect();
+    assert_eq!(found, [(counters[0], one, 1), (counters[1], 2 * one, 2)]);
+    let rest = bench
+        .store()
+        .stored_objects(listed[1].location.id, 9)
+        .await
+        .expect("objects");
+    assert_eq!(rest.len(), 1, "inline objects are no stored ones");
+
+    // All of it is refused: an object that nothing names from the start.
+    bench.store().delete_topic(lost.id).await.expect("deleted");
+    agent.put(bench, &[batch(l, 1, 0)]).await;
+    settle(bench).await;
+    purge(bench).await;
+    assert_eq!(amounts(bench).await, [stored(2, 3), stored(1, 1), stored(2, 2)]);
+    assert_eq!(
+        bench.store().storage_usage().await.expect("usage").deleted_topics,
+        0
+    );
+
+    bench.restart().await;
+    let mut agent = Agent::start(bench).await;
+    assert_eq!(amounts(bench).await, [stored(2, 3), stored(1, 1), stored(2, 2)]);
+    // Compaction: what was inline lies in a stored object of 1,000 bytes.
+    settle(bench).await;
+    let batch_of = bench.store().inline_batch(u64::MAX).await.expect("batch");
+    let swap = swap_to(&agent, 900, vec![joined(&batch_of.segments)]);
+    assert_eq!(bench.store().swap(swap).await.expect("swapped").swapped, 1);
+    let live = (3, 3 * one + 1_000);
+    assert_eq!(amounts(bench).await, [live, (0, 0), stored(2, 2)]);
+    let before = StoreTime(bench.store().now().await.expect("now").0 + 1);
+    let dead = bench.store().deleting_objects(before, 1).await.expect("deleting");
+    bench
+        .store()
+        .forget_objects(&[dead[0].location.id])
+        .await
+        .expect("forgotten");
+    // A second time it is not there.
+    bench
+        .store()
+        .forget_objects(&[dead[0].location.id])
+        .await
+        .expect("forgotten");
+    assert_eq!(amounts(bench).await, [live, (0, 0), stored(1, 1)]);
+    agent.put(bench, &[batch(k, 1, 0)]).await;
+    assert_eq!(amounts(bench).await[0], (4, live.1 + one));
+}
+
+/// Objects and bytes: live, inline, deleting.
+async fn amounts(bench: &dyn Bench) -> [(u64, u64); 3] {
+    let usage = bench.store().storage_usage().await.expect("usage");
+    [usage.live, usage.inline, usage.deleting].map(|amount| (amount.objects, amount.bytes))
 }

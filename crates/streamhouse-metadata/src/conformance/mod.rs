@@ -49,6 +49,7 @@ macro_rules! conformance_tests {
             lifetimes: trace_18_a_deleted_topic_refuses_its_batches_only,
             lifetimes: trace_19_idle_producers_expire_and_used_ones_stay,
             lifetimes: objects_die_with_their_last_segment,
+            lifetimes: usage_is_what_is_stored_in_each_state_also_after_a_restart,
             lifetimes: compaction_moves_inline_objects_into_stored_ones,
             lifetimes: node_ids_are_stable_per_address,
             groups: trace_24_a_takeover_raises_the_epoch_and_the_old_coordinator_writes_nothing,

@@ -20,6 +20,51 @@ pub struct DeletingObject {
     pub since: StoreTime,
 }
 
+/// A stored object that segments name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredObject {
+    pub location: ObjectLocation,
+    /// How many segments name it.
+    pub segments: u64,
+}
+
+/// Some objects and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    pub objects: u64,
+    pub bytes: u64,
+}
+
+impl Amount {
+    pub fn add(&mut self, other: Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+    }
+
+    /// Takes off what was added before.
+    pub fn sub(&mut self, other: Self) {
+        self.objects = self.objects.saturating_sub(other.objects);
+        self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
+}
+
+/// What is kept, and what waits for upkeep, at one moment. A store answers it without counting rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StorageUsage {
+    /// In the object store, named by segments.
+    pub live: Amount,
+    /// In the metadata.
+    pub inline: Amount,
+    /// In the object store, named by nothing; its key may still be there.
+    pub deleting: Amount,
+    /// Segments not yet in the ordered tables.
+    pub unsettled_segments: u64,
+    /// Deleted topics that have rows left.
+    pub deleted_topics: u64,
+    /// Partitions that may have segments below their log's start.
+    pub untrimmed_partitions: u64,
+}
+
 /// How much lies inline, and since when: what decides that compaction runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InlineBacklog {

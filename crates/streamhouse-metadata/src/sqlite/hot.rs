@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::ids::{IdMap, IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::client_metrics::ClientMetrics;
-use crate::model::object::{InlineBacklog, ObjectLocation};
+use crate::model::object::{Amount, InlineBacklog, ObjectLocation, StorageUsage};
 use crate::model::partition::PartitionSnapshot;
 use crate::model::quota::ClientQuotas;
 use crate::model::segment::{LocatedSegment, Segment};
@@ -135,6 +135,10 @@ pub(super) struct Hot {
     /// Every segment of objects up to this row number is merged.
     pub(super) settled_object: i64,
     pub(super) inline: InlineBacklog,
+    /// Stored objects that segments name.
+    pub(super) stored: Amount,
+    /// Stored objects that nothing names any more and that have a row.
+    pub(super) deleting: Amount,
     /// Topics marked deleted whose rows are still there.
     pub(super) deleted_topics: BTreeSet<TopicId>,
     /// Rows of partitions that may have segments below their log's start.
@@ -147,6 +151,20 @@ pub(super) struct Hot {
 impl Hot {
     pub(super) fn live(&self, partition: &TopicPartition) -> Option<&Partition> {
         self.partitions.get(partition).filter(|p| p.live)
+    }
+
+    pub(super) fn usage(&self) -> StorageUsage {
+        StorageUsage {
+            live: self.stored,
+            inline: Amount {
+                objects: self.inline.objects,
+                bytes: self.inline.bytes,
+            },
+            deleting: self.deleting,
+            unsettled_segments: self.recent_rows as u64,
+            deleted_topics: self.deleted_topics.len() as u64,
+            untrimmed_partitions: self.untrimmed.len() as u64,
+        }
     }
 
     /// The live topic of this name or of one that collides with it.

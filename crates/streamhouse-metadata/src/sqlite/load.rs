@@ -15,7 +15,7 @@ use super::producers::ProducerCache;
 use super::retention::find_untrimmed;
 use super::settings::{load_client_metrics, load_quotas};
 use crate::ids::{IncarnationId, ObjectId, ObjectName, StoreTime, TopicId, TopicPartition};
-use crate::model::object::{InlineBacklog, ObjectLocation};
+use crate::model::object::{Amount, InlineBacklog, ObjectLocation};
 use crate::model::segment::Segment;
 use crate::model::topic::{Topic, TopicConfig, topic_name_key};
 use crate::model::transaction::Transaction;
@@ -51,6 +51,7 @@ pub(super) fn load(conn: &Connection) -> Result<Loaded, StoreError> {
     load_partitions(conn, &mut loaded)?;
     load_incarnations(conn, &mut loaded)?;
     loaded.hot.inline = inline_backlog(conn)?;
+    (loaded.hot.stored, loaded.hot.deleting) = stored_amounts(conn)?;
     loaded.hot.settled_object = loaded.next_object - 1;
     replay(conn, &mut loaded)?;
     find_untrimmed(conn, &mut loaded.hot)?;
@@ -165,6 +166,26 @@ fn load_incarnations(conn: &Connection, loaded: &mut Loaded) -> Result<(), Store
             .insert(IncarnationId(Uuid::from_bytes(row.get(0)?)), incarnation);
     }
     Ok(())
+}
+
+/// Stored objects in use, and those that wait for deletion.
+fn stored_amounts(conn: &Connection) -> Result<(Amount, Amount), StoreError> {
+    let mut select = conn.prepare(
+        "SELECT deleting_since IS NOT NULL, count(*), sum(length) FROM objects WHERE inline = 0 GROUP BY 1",
+    )?;
+    let mut rows = select.query([])?;
+    let (mut live, mut deleting) = (Amount::default(), Amount::default());
+    while let Some(row) = rows.next()? {
+        let amount = Amount {
+            objects: unsigned(row.get(1)?),
+            bytes: unsigned(row.get(2)?),
+        };
+        match row.get(0)? {
+            true => deleting = amount,
+            false => live = amount,
+        }
+    }
+    Ok((live, deleting))
 }
 
 fn inline_backlog(conn: &Connection) -> Result<InlineBacklog, StoreError> {

@@ -45,7 +45,9 @@ use self::swap::SWAP_ROWS_MAX;
 use self::writer::Writer;
 use crate::ids::{IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::commit::{CommitAnswer, CommitRequest};
-use crate::model::object::{DeletingObject, InlineBacklog, InlineBatch, Swap, SwapResult};
+use crate::model::object::{
+    DeletingObject, InlineBacklog, InlineBatch, StorageUsage, StoredObject, Swap, SwapResult,
+};
 use crate::model::partition::PartitionSnapshot;
 use crate::model::segment::{Located, LocatedSegment, Lookup, TimestampQuery};
 use crate::model::topic::{NewTopic, Topic, TopicLimits};
@@ -273,6 +275,14 @@ impl MetadataStore for SqliteStore {
 
     async fn inline_backlog(&self) -> Result<InlineBacklog, StoreError> {
         Ok(self.shared.hot.read().inline)
+    }
+
+    async fn storage_usage(&self) -> Result<StorageUsage, StoreError> {
+        Ok(self.shared.hot.read().usage())
+    }
+
+    async fn stored_objects(&self, after: ObjectId, limit: u32) -> Result<Vec<StoredObject>, StoreError> {
+        self.read(move |conn| objects::stored(conn, after, limit)).await
     }
 
     async fn inline_batch(&self, max_bytes: u64) -> Result<InlineBatch, StoreError> {

@@ -15,15 +15,16 @@ use super::load::{location, unsigned};
 use super::lookup::segment;
 use super::writer::{Shared, Writer};
 use crate::ids::{IncarnationId, ObjectId, StoreTime};
-use crate::model::object::{DeletingObject, InlineBatch};
+use crate::model::object::{Amount, DeletingObject, InlineBatch, StoredObject};
 use crate::store::StoreError;
 
-/// Inline objects that a transaction removed.
+/// Inline objects that a transaction removed, and stored ones that nothing names since.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     objects: u64,
     bytes: u64,
     oldest: Option<StoreTime>,
+    dead: Amount,
 }
 
 impl Released {
@@ -34,6 +35,8 @@ impl Released {
             hot.inline.bytes -= self.bytes;
             hot.inline.oldest = self.oldest;
         }
+        hot.stored.sub(self.dead);
+        hot.deleting.add(self.dead);
     }
 }
 
@@ -64,6 +67,10 @@ pub(super) fn release(
         } else {
             conn.prepare_cached("UPDATE objects SET deleting_since = ?2 WHERE id = ?1")?
                 .execute(params![id, now.0])?;
+            released.dead.add(Amount {
+                objects: 1,
+                bytes: unsigned(length),
+            });
         }
     }
     if released.objects > 0 {
@@ -81,15 +88,24 @@ pub(super) fn release(
 impl Writer {
     pub(super) fn forget_objects(&mut self, objects: &[ObjectId]) -> Result<(), StoreError> {
         let tx = self.conn.unchecked_transaction()?;
+        let mut gone = Amount::default();
         {
             // Only what is deleting: an object that something names keeps its row whatever is asked.
-            let mut delete =
-                tx.prepare_cached("DELETE FROM objects WHERE id = ?1 AND deleting_since IS NOT NULL")?;
+            let mut delete = tx.prepare_cached(
+                "DELETE FROM objects WHERE id = ?1 AND deleting_since IS NOT NULL RETURNING length, inline",
+            )?;
             for object in objects {
-                delete.execute([object.0])?;
+                let deleted = delete.query_row([object.0], |row| Ok((row.get(0)?, row.get(1)?)));
+                if let Some((length, false)) = deleted.optional()? {
+                    gone.add(Amount {
+                        objects: 1,
+                        bytes: unsigned(length),
+                    });
+                }
             }
         }
         tx.commit()?;
+        self.shared.hot.write().deleting.sub(gone);
         Ok(())
     }
 }
@@ -107,6 +123,24 @@ pub(super) fn deleting(
         Ok(DeletingObject {
             location: location(row, 0)?,
             since: StoreTime(row.get(5)?),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn stored(
+    conn: &Connection,
+    after: ObjectId,
+    limit: u32,
+) -> Result<Vec<StoredObject>, StoreError> {
+    let mut select = conn.prepare_cached(
+        "SELECT id, incarnation, counter, inline, length, live_segments FROM objects \
+         WHERE id > ?1 AND inline = 0 AND deleting_since IS NULL ORDER BY id LIMIT ?2",
+    )?;
+    let rows = select.query_map(params![after.0, limit], |row| {
+        Ok(StoredObject {
+            location: location(row, 0)?,
+            segments: unsigned(row.get(5)?),
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

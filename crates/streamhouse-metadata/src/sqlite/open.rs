@@ -78,6 +78,7 @@ impl SqliteStore {
             }
             None => (None, None),
         };
+        let waits = options.waits.clone();
         let clock_ahead_ms = loaded.newest.saturating_sub(options.clock.now().0).max(0);
         let shared = Arc::new(Shared {
             hot: RwLock::new(loaded.hot),
@@ -102,10 +103,10 @@ impl SqliteStore {
             written_bytes: 0,
         };
         let reader = reader
-            .map(|conn| Lane::spawn("metadata-read", Reader(conn)))
+            .map(|conn| Lane::spawn("metadata-read", Reader(conn), waits.clone()))
             .transpose()
             .map_err(io)?;
-        let writer = Lane::spawn("metadata-write", writer).map_err(io)?;
+        let writer = Lane::spawn("metadata-write", writer, waits).map_err(io)?;
         Ok(Self {
             shared,
             writer,

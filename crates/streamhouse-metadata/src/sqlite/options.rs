@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use streamhouse_observability::Histogram;
+
 use crate::clock::{AnchoredClock, Clock};
 
 /// Where the database lies.
@@ -36,6 +38,8 @@ pub struct SqliteOptions {
     /// The database may not grow beyond this; `None`: as long as the disk has room.
     pub size_max_bytes: Option<u64>,
     pub clock: Arc<dyn Clock>,
+    /// How long jobs wait for the thread that has the connection.
+    pub waits: Option<Histogram>,
 }
 
 impl SqliteOptions {
@@ -51,6 +55,7 @@ impl SqliteOptions {
             cached_producers_max: 50_000,
             size_max_bytes: None,
             clock: Arc::new(AnchoredClock::new()),
+            waits: None,
         }
     }
 }

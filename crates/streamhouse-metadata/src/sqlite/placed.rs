@@ -11,7 +11,7 @@ use super::hot::{Hot, RecentObject};
 use super::writer::Writer;
 use crate::ids::{IdMap, IncarnationId, ObjectId, ObjectName, StoreTime, TopicPartition};
 use crate::model::commit::{CommitObject, ObjectOutcomes};
-use crate::model::object::ObjectLocation;
+use crate::model::object::{Amount, ObjectLocation};
 use crate::model::segment::{NewSegment, Segment};
 use crate::store::StoreError;
 
@@ -159,6 +159,15 @@ impl Writer {
                 hot.inline.objects += 1;
                 hot.inline.bytes += payload.len() as u64;
                 hot.inline.oldest.get_or_insert(now);
+            } else {
+                let amount = Amount {
+                    objects: 1,
+                    bytes: placed.length_bytes(),
+                };
+                match segments.is_empty() {
+                    true => hot.deleting.add(amount),
+                    false => hot.stored.add(amount),
+                }
             }
         }
         self.trim.committed(now);

@@ -16,7 +16,7 @@ use super::objects::release;
 use super::settle::insert_segment;
 use super::writer::Writer;
 use crate::ids::{ObjectId, ObjectName, StoreTime};
-use crate::model::object::{SwapPartition, SwapResult};
+use crate::model::object::{Amount, SwapPartition, SwapResult};
 use crate::model::segment::{NewSegment, Segment};
 use crate::store::SwapError;
 
@@ -125,6 +125,16 @@ impl Writer {
             let id = swap.replaced.first().map(|s| s.partition);
             if let Some(partition) = id.and_then(|id| hot.partitions.get_mut(&id)) {
                 partition.size_bytes = partition.size_bytes.saturating_add_signed(grown);
+            }
+        }
+        if known.is_none() && (added > 0 || dead) {
+            let amount = Amount {
+                objects: 1,
+                bytes: length_bytes,
+            };
+            match dead {
+                true => hot.deleting.add(amount),
+                false => hot.stored.add(amount),
             }
         }
         released.apply(&mut hot);

@@ -5,8 +5,10 @@
 //! the jobs it has and waits for it, so that what it owns is released when the drop returns.
 
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use parking_lot::Mutex;
+use streamhouse_observability::Histogram;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,11 +33,13 @@ pub(super) trait Owner: Send + 'static {
 #[derive(Debug)]
 pub(super) struct Lane<S> {
     jobs: Mutex<Option<mpsc::Sender<Job<S>>>>,
+    /// How long jobs wait before they are begun.
+    waits: Option<Histogram>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<S: Owner> Lane<S> {
-    pub(super) fn spawn(name: &str, mut owner: S) -> std::io::Result<Self> {
+    pub(super) fn spawn(name: &str, mut owner: S, waits: Option<Histogram>) -> std::io::Result<Self> {
         let (jobs, mut queue) = mpsc::channel::<Job<S>>(JOBS_MAX);
         let run = move || {
             loop {
@@ -59,6 +63,7 @@ impl<S: Owner> Lane<S> {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run)?;
         Ok(Self {
             jobs: Mutex::new(Some(jobs)),
+            waits,
             thread: Some(thread),
         })
     }
@@ -71,7 +76,11 @@ impl<S: Owner> Lane<S> {
         let gone = || StoreError::Damaged("the store's thread has stopped".to_owned());
         let closed = || StoreError::Unavailable("the store is closed".to_owned());
         let (answer, answered) = oneshot::channel();
+        let waiting = self.waits.clone().map(|waits| (waits, Instant::now()));
         let job: Job<S> = Box::new(move |owner| {
+            if let Some((waits, since)) = waiting {
+                waits.observe(since.elapsed());
+            }
             // Nobody may be waiting any more; the job has been done all the same.
             let _ = answer.send(job(owner));
         });

@@ -15,7 +15,9 @@ use uuid::Uuid;
 
 use crate::ids::{IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::commit::{CommitAnswer, CommitRequest};
-use crate::model::object::{DeletingObject, InlineBacklog, InlineBatch, Swap, SwapResult};
+use crate::model::object::{
+    DeletingObject, InlineBacklog, InlineBatch, StorageUsage, StoredObject, Swap, SwapResult,
+};
 use crate::model::partition::PartitionSnapshot;
 use crate::model::segment::{Located, LocatedSegment, Lookup, TimestampQuery};
 use crate::model::topic::{NewTopic, Topic, TopicLimits};
@@ -183,6 +185,10 @@ pub trait MetadataStore:
         before: StoreTime,
         limit: u32,
     ) -> Result<Vec<DeletingObject>, StoreError>;
+    /// What is kept and what waits for upkeep.
+    async fn storage_usage(&self) -> Result<StorageUsage, StoreError>;
+    /// Stored objects that segments name, by id, those after `after` only: at most `limit`.
+    async fn stored_objects(&self, after: ObjectId, limit: u32) -> Result<Vec<StoredObject>, StoreError>;
     /// Removes the rows of objects whose keys have been deleted.
     async fn forget_objects(&self, objects: &[ObjectId]) -> Result<(), StoreError>;
     /// Removes a bounded part of what deleted topics left; true when nothing is left.

@@ -17,7 +17,9 @@ use parking_lot::Mutex;
 
 use crate::ids::{IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::commit::{CommitAnswer, CommitRequest};
-use crate::model::object::{DeletingObject, InlineBacklog, InlineBatch, Swap, SwapResult};
+use crate::model::object::{
+    DeletingObject, InlineBacklog, InlineBatch, StorageUsage, StoredObject, Swap, SwapResult,
+};
 use crate::model::partition::PartitionSnapshot;
 use crate::model::segment::{Located, LocatedSegment, Lookup, TimestampQuery};
 use crate::model::topic::{NewTopic, Topic, TopicLimits};
@@ -224,6 +226,16 @@ impl MetadataStore for FlakyStore {
     async fn inline_batch(&self, max_bytes: u64) -> Result<InlineBatch, StoreError> {
         self.up()?;
         self.inner.inline_batch(max_bytes).await
+    }
+
+    async fn storage_usage(&self) -> Result<StorageUsage, StoreError> {
+        self.up()?;
+        self.inner.storage_usage().await
+    }
+
+    async fn stored_objects(&self, after: ObjectId, limit: u32) -> Result<Vec<StoredObject>, StoreError> {
+        self.up()?;
+        self.inner.stored_objects(after, limit).await
     }
 
     async fn swap(&self, swap: Swap) -> Result<SwapResult, SwapError> {

@@ -4,6 +4,7 @@
 //! beats stale. A snapshot is taken at most every ten seconds, and only while somebody scrapes. What
 //! takes it is behind [`ClusterSource`], so nothing here knows a metadata store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::groups::{self, GroupView};
-use crate::registry::{Kind, Registry, Sample};
+use crate::registry::{Kind, Registry, Sample, Topic};
 
 /// How old a snapshot may be before a scrape takes a new one.
 pub(super) const CLUSTER_VIEW_AGE_MAX: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ pub struct ClusterView {
     pub agents: u32,
     /// Bytes in the object store, where the source counts them.
     pub stored_bytes: Option<StoredBytes>,
+    /// What waits for each background task, in pieces of its own kind.
+    pub backlogs: Vec<(&'static str, u64)>,
     pub groups: Vec<GroupView>,
     /// Topics that open transactions hold back, and the age of the oldest in seconds.
     pub open_transactions: Vec<(String, f64)>,
@@ -74,16 +77,16 @@ pub(super) struct Cluster {
 impl Cluster {
     pub(super) fn new(registry: &Registry) -> Self {
         let cluster = Self::default();
-        cluster.gauge(
+        let series_max = registry.series_max();
+        cluster.folding_gauge(
             registry,
             "streamhouse_partitions_total",
             "Partitions of each topic.",
             &["topic"],
-            |taken| {
-                let topics = taken.view.topics.iter();
-                topics
-                    .map(|(topic, count)| sample(&[topic], f64::from(*count)))
-                    .collect()
+            move |view| {
+                let topics = view.topics.iter();
+                let samples = topics.map(|(topic, count)| sample(&[topic], f64::from(*count)));
+                bounded(samples.collect(), series_max, 1, |a, b| a + b)
             },
         );
         cluster.gauge(registry, "streamhouse_topics_total", "Topics.", &[], |taken| {
@@ -117,12 +120,24 @@ impl Cluster {
         );
         cluster.gauge(
             registry,
+            "streamhouse_task_backlog",
+            "What waits for a background task: segments to settle, inline objects to compact, topics to purge, \
+             partitions to trim, objects to delete, prefixes of dead agents to sweep.",
+            &["task"],
+            |taken| {
+                let backlogs = taken.view.backlogs.iter();
+                backlogs.map(|(task, count)| sample(&[task], *count as f64)).collect()
+            },
+        );
+        cluster.folding_gauge(
+            registry,
             "streamhouse_transaction_oldest_open_seconds",
             "Age of the oldest transaction that is open in a topic: its last stable offset stands still.",
             &["topic"],
-            |taken| {
-                let open = taken.view.open_transactions.iter();
-                open.map(|(topic, age)| sample(&[topic], *age)).collect()
+            move |view| {
+                let open = view.open_transactions.iter();
+                let samples = open.map(|(topic, age)| sample(&[topic], *age));
+                bounded(samples.collect(), series_max, 1, f64::max)
             },
         );
         cluster.gauge(
@@ -175,6 +190,7 @@ impl Cluster {
     pub(super) fn set(&self, view: Option<ClusterView>) {
         *self.taken.lock() = view.map(|mut view| {
             view.topics.sort_unstable();
+            view.backlogs.sort_unstable();
             view.groups.sort_unstable_by(|a, b| a.group.cmp(&b.group));
             Taken {
                 view,
@@ -212,6 +228,36 @@ impl Cluster {
         self.set(view);
         *asked = Some(Instant::now());
     }
+}
+
+/// Keeps to the series limit: what is beyond it shares one series of `~other` a closed label's value. Samples
+/// come by name, `each` a name; the last label is the closed one where a name has several.
+pub(super) fn bounded(
+    mut samples: Vec<Sample>,
+    series_max: usize,
+    each: usize,
+    combine: fn(f64, f64) -> f64,
+) -> (Vec<Sample>, usize) {
+    if samples.len() <= series_max {
+        return (samples, 0);
+    }
+    let kept = series_max.saturating_sub(each) / each * each;
+    let mut others: BTreeMap<Vec<String>, f64> = BTreeMap::new();
+    let folded = samples.split_off(kept);
+    for mut sample in folded.iter().cloned() {
+        let names = match each {
+            1 => sample.values.len(),
+            _ => sample.values.len() - 1,
+        };
+        sample.values[..names].fill(Topic::OTHER.to_owned());
+        let other = others.entry(sample.values);
+        other
+            .and_modify(|value| *value = combine(*value, sample.value))
+            .or_insert(sample.value);
+    }
+    let others = others.into_iter();
+    samples.extend(others.map(|(values, value)| Sample { values, value }));
+    (samples, folded.len())
 }
 
 pub(super) fn sample(values: &[&str], value: f64) -> Sample {

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cluster::{Cluster, sample};
+use super::cluster::{Cluster, bounded, sample};
 use crate::registry::{Registry, Sample};
 
 /// The states a group can be shown in, as Kafka names them.
@@ -67,17 +67,17 @@ pub(super) fn register(cluster: &Cluster, registry: &Registry) {
         "streamhouse_consumer_expired_records",
         "Records that were deleted before a group consumed them, since its last commit.",
         &["topic", "consumer_group"],
-        |view| (expired(&view.groups), 0),
+        move |view| bounded(expired(&view.groups), series_max, 1, |a, b| a + b),
     );
     cluster.folding_gauge(
         registry,
         "streamhouse_consumer_group_members",
         "Members of a group.",
         &["consumer_group"],
-        |view| {
+        move |view| {
             let groups = view.groups.iter();
             let members = groups.map(|group| sample(&[&group.group], f64::from(group.members)));
-            (members.collect(), 0)
+            bounded(members.collect(), series_max, 1, |a, b| a + b)
         },
     );
     cluster.folding_gauge(
@@ -85,13 +85,13 @@ pub(super) fn register(cluster: &Cluster, registry: &Registry) {
         "streamhouse_consumer_group_state",
         "1 for the state a group is in, else 0.",
         &["consumer_group", "state"],
-        |view| {
+        move |view| {
             let states = view.groups.iter().flat_map(|group| {
                 GROUP_STATES
                     .iter()
                     .map(|state| sample(&[&group.group, state], f64::from(u8::from(group.state == *state))))
             });
-            (states.collect(), 0)
+            bounded(states.collect(), series_max, GROUP_STATES.len(), |a, b| a + b)
         },
     );
     cluster.folding_gauge(
@@ -99,10 +99,10 @@ pub(super) fn register(cluster: &Cluster, registry: &Registry) {
         "streamhouse_consumer_last_commit_timestamp_seconds",
         "When a group last committed an offset.",
         &["consumer_group"],
-        |view| {
+        move |view| {
             let groups = view.groups.iter();
             let commits = groups.filter_map(|g| Some(sample(&[&g.group], g.last_commit_seconds?)));
-            (commits.collect(), 0)
+            bounded(commits.collect(), series_max, 1, f64::max)
         },
     );
 }
@@ -233,5 +233,24 @@ mod tests {
             );
         }
         assert!(!text.contains("topic=\"wide\",partition=\"3\""));
+    }
+
+    #[test]
+    fn groups_beyond_the_limit_are_shown_together_state_by_state() {
+        let groups: Vec<GroupView> = (0..10).map(|n| group(&format!("g{n}"), &[("t", 0, 1)])).collect();
+        let text = rendered(groups, 20);
+        for line in [
+            "streamhouse_consumer_group_state{consumer_group=\"g1\",state=\"Stable\"} 1",
+            "streamhouse_consumer_group_state{consumer_group=\"~other\",state=\"Stable\"} 8",
+            "streamhouse_consumer_group_state{consumer_group=\"~other\",state=\"Empty\"} 0",
+            "streamhouse_metrics_folded_series{metric=\"streamhouse_consumer_group_state\"} 48",
+            "streamhouse_consumer_group_members{consumer_group=\"g9\"} 2",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is missing in\n{text}"
+            );
+        }
+        assert_eq!(text.matches("\nstreamhouse_consumer_group_state{").count(), 18);
     }
 }

@@ -1,4 +1,5 @@
-//! Log events by level. Counted where they are emitted, before anything can drop a line.
+//! Log events by level, counted where they are emitted, before anything can drop a line; and the lines that
+//! were dropped because the output could not keep up.
 
 use crate::registry::{Counter, Family, Registry, closed_label};
 
@@ -17,6 +18,7 @@ closed_label! {
 #[derive(Clone)]
 pub struct LogEventMetrics {
     events: [Counter; 5],
+    pub dropped: Counter,
 }
 
 impl LogEventMetrics {
@@ -35,6 +37,13 @@ impl LogEventMetrics {
         ];
         Self {
             events: levels.map(|level| events.get(&(level,))),
+            dropped: registry
+                .family::<(), Counter>(
+                    "streamhouse_log_lines_dropped_total",
+                    "Log lines that found no room because the output did not keep up.",
+                    (),
+                )
+                .get(&()),
         }
     }
 

@@ -46,7 +46,7 @@ impl MetadataMetrics {
         Self {
             seconds: registry.family(
                 "streamhouse_metadata_operation_seconds",
-                "Metadata store operations, as their callers see them.",
+                "Metadata store operations, as their callers see them; pool_wait is their wait for a connection alone.",
                 &buckets::FINE,
             ),
             errors: registry.family(
@@ -55,6 +55,12 @@ impl MetadataMetrics {
                 (),
             ),
         }
+    }
+
+    /// How long operations wait for a connection before they begin; part of what each of them takes.
+    #[must_use]
+    pub fn pool_wait(&self) -> Histogram {
+        self.seconds.get(&(MetadataOperation("pool_wait"),))
     }
 
     /// Everything about one operation, resolved at once.

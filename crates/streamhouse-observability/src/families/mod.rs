@@ -12,6 +12,7 @@ mod clients;
 mod cluster;
 mod connections;
 mod consumers;
+mod cost;
 mod fetch;
 mod groups;
 mod log_events;
@@ -25,6 +26,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod verify;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,7 +35,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::registry::{Description, Histogram, Kind, Registry, Sample, Topic};
+use crate::registry::{Description, Gauge, Histogram, Kind, Registry, Sample, Topic};
 
 pub use api::{ApiMetrics, ApiName, ApiOutcome};
 pub use cache::{CacheMetrics, CacheResult};
@@ -44,6 +46,7 @@ pub use clients::{
 pub use cluster::{ClusterSource, ClusterView, StoredBytes};
 pub use connections::{ConnectionMetrics, RejectReason};
 pub use consumers::{ConsumerErrorType, ConsumerMetrics};
+pub use cost::{PriceError, RequestPrices};
 pub use fetch::FetchMetrics;
 pub use groups::{GROUP_STATES, GroupLag, GroupView};
 pub use log_events::{LogEventMetrics, LogLevel};
@@ -53,6 +56,7 @@ pub use partition::PartitionWriteMetrics;
 pub use produce::{BatchCount, ProduceMetrics, SealReason, Stage};
 pub use tasks::{TaskMetrics, TaskName, TaskResult};
 pub use topic::{FetchSource, ProducerErrorType, TopicMetrics};
+pub use verify::{VerifyMetrics, VerifyResult};
 
 /// How long one rendering serves the scrapes that come after it.
 pub const RENDERING_AGE_MAX: Duration = Duration::from_millis(250);
@@ -62,6 +66,7 @@ pub const RENDERING_AGE_MAX: Duration = Duration::from_millis(250);
 pub struct MetricsOptions {
     /// Series a metric may have before topics are folded.
     pub series_max: usize,
+    pub object_store_prices: RequestPrices,
     pub version: String,
     /// The source revision of the build; empty when it is not known.
     pub revision: String,
@@ -71,6 +76,7 @@ impl Default for MetricsOptions {
     fn default() -> Self {
         Self {
             series_max: 50_000,
+            object_store_prices: RequestPrices::default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             revision: String::new(),
         }
@@ -88,6 +94,9 @@ pub struct Metrics {
     pub connections: ConnectionMetrics,
     pub metadata: MetadataMetrics,
     pub log_events: LogEventMetrics,
+    pub verify: VerifyMetrics,
+    /// Bytes of orphans that the last sweep found and could not delete: shown with the cluster gauges.
+    pub orphan_bytes: Gauge,
     topics: topic::TopicFamilies,
     partitions: partition::PartitionFamilies,
     apis: api::ApiFamilies,
@@ -103,13 +112,14 @@ impl Metrics {
     pub fn new(options: MetricsOptions) -> Arc<Self> {
         let MetricsOptions {
             series_max,
+            object_store_prices,
             version,
             revision,
         } = options;
         let registry = Registry::new(series_max);
         process::register(&registry, &version, &revision);
         Arc::new(Self {
-            object_store: ObjectStoreMetrics::new(&registry),
+            object_store: ObjectStoreMetrics::new(&registry, object_store_prices),
             cache: CacheMetrics::new(&registry),
             produce: ProduceMetrics::new(&registry),
             fetch: FetchMetrics::new(&registry),
@@ -118,6 +128,8 @@ impl Metrics {
             connections: ConnectionMetrics::new(&registry),
             metadata: MetadataMetrics::new(&registry),
             log_events: LogEventMetrics::new(&registry),
+            verify: VerifyMetrics::new(&registry),
+            orphan_bytes: Gauge::default(),
             topics: topic::TopicFamilies::new(&registry),
             partitions: partition::PartitionFamilies::new(&registry),
             apis: api::ApiFamilies::new(&registry),
@@ -168,7 +180,9 @@ impl Metrics {
     /// [`Self::retain_topics`] may judge by the answer from those that were created meanwhile.
     #[must_use]
     pub fn topic_names(&self) -> HashSet<String> {
-        self.topics.names()
+        let mut names = self.topics.names();
+        names.extend(self.registry.topics());
+        names
     }
 
     /// Removes all series of topics that exist no more, wherever they were deleted.
@@ -275,6 +289,11 @@ impl Metrics {
     /// How late the runtime's timers come. Born when somebody measures it.
     pub(crate) fn runtime_stall_seconds(&self) -> Histogram {
         self.runtime.stall()
+    }
+
+    /// What tokio says of the runtime that does the work.
+    pub fn watch_runtime(&self, runtime: &tokio::runtime::Handle) {
+        runtime::watch(&self.registry, runtime);
     }
 
     /// The cluster gauges, set by hand; `None` makes them absent.

@@ -2,6 +2,7 @@
 //! same way; credential traffic and inline objects count nowhere). All series exist from the start.
 
 use super::buckets;
+use super::cost::{self, RequestPrices};
 use crate::registry::{Counter, Family, Histogram, Registry, closed_label};
 
 closed_label! {
@@ -48,7 +49,7 @@ pub struct ObjectStoreMetrics {
 }
 
 impl ObjectStoreMetrics {
-    pub(super) fn new(registry: &Registry) -> Self {
+    pub(super) fn new(registry: &Registry, prices: RequestPrices) -> Self {
         let requests: Family<(Operation,), Counter> = registry.family(
             "streamhouse_s3_requests_total",
             "Object store requests, counted per attempt on the wire.",
@@ -75,8 +76,10 @@ impl ObjectStoreMetrics {
             (),
         );
         let all = Operation::ALL;
+        let requests: Vec<Counter> = all.iter().map(|op| requests.get(&(*op,))).collect();
+        cost::register(registry, prices, requests.clone());
         Self {
-            requests: all.iter().map(|op| requests.get(&(*op,))).collect(),
+            requests,
             errors: all
                 .iter()
                 .map(|op| {

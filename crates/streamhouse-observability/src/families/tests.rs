@@ -43,6 +43,9 @@ fn closed_label_sets_are_born_at_zero_at_the_start() {
         "streamhouse_produce_batches_total{outcome=\"server_error\"} 0",
         "streamhouse_connections_rejected_total{reason=\"frame_too_large\"} 0",
         "streamhouse_log_events_total{level=\"error\"} 0",
+        "streamhouse_log_lines_dropped_total 0",
+        "streamhouse_verify_segments_total{result=\"missing\"} 0",
+        "streamhouse_object_store_cost_usd_total{operation=\"PUT\"} 0",
         "streamhouse_producer_errors_total{topic=\"~unknown\",error_type=\"unknown_topic\"} 0",
     ] {
         has(&text, line);
@@ -56,7 +59,6 @@ fn nothing_is_shown_for_which_no_code_was_ever_asked() {
         "consumer_",
         "topics_total",
         "agents_active",
-        "verify_segments",
         "metadata_operation",
         "runtime",
     ] {
@@ -209,6 +211,24 @@ fn a_forgotten_topic_leaves_every_family_and_a_new_one_of_its_name_starts_at_zer
 }
 
 #[test]
+fn series_of_a_topic_that_only_consumers_named_can_be_told_to_leave() {
+    let metrics = metrics();
+    metrics.consumers.meet("g");
+    metrics.consumers.meet_topic("g", "read");
+    metrics
+        .consumers
+        .refused(Some("asked"), None, ConsumerErrorType::OutOfRange);
+    let _ = (metrics.topic("written"), metrics.partition("stored", 0));
+    let names = metrics.topic_names();
+    for topic in ["read", "asked", "written", "stored"] {
+        assert!(names.contains(topic), "{topic} is missing in {names:?}");
+    }
+    assert_eq!(names.len(), 4, "{names:?}");
+    metrics.retain_topics(&|_| false);
+    assert!(metrics.topic_names().is_empty());
+}
+
+#[test]
 fn an_attempt_counts_in_both_histograms_of_its_operation() {
     let metrics = metrics();
     metrics
@@ -294,6 +314,7 @@ async fn the_cluster_is_asked_once_in_ten_seconds_and_absent_when_it_does_not_an
         topics,
         agents: 1,
         stored_bytes,
+        backlogs: vec![("deleting", 4), ("compaction", 0)],
         groups: Vec::new(),
         open_transactions: vec![("orders".to_owned(), 1.5)],
     };
@@ -311,6 +332,8 @@ async fn the_cluster_is_asked_once_in_ten_seconds_and_absent_when_it_does_not_an
     has(&text, "streamhouse_topics_total 2");
     has(&text, "streamhouse_agents_active 1");
     has(&text, "streamhouse_object_store_stored_bytes{state=\"live\"} 7");
+    has(&text, "streamhouse_task_backlog{task=\"deleting\"} 4");
+    has(&text, "streamhouse_task_backlog{task=\"compaction\"} 0");
     assert!(text.contains("partitions_total{topic=\"a\"} 1\nstreamhouse_partitions_total{topic=\"b\"} 2\n"));
 
     tokio::time::advance(Duration::from_secs(10)).await;

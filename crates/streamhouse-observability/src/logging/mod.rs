@@ -116,7 +116,8 @@ fn build(
         source,
     })?;
     let format = options.format;
-    let sender = LineSender::start(out, LINES_MAX, move |dropped| dropped_line(format, dropped))?;
+    let sender = LineSender::start(out, LINES_MAX, move |dropped| dropped_line(format, dropped))?
+        .counting_dropped(events.dropped.clone());
     let lines: Box<dyn Layer<_> + Send + Sync> = match format {
         LogFormat::Human => fmt::layer()
             .with_ansi(colours)

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::registry::Counter;
+
 /// Lines that may wait.
 pub(super) const LINES_MAX: usize = 8_192;
 /// Bytes that may wait.
@@ -35,6 +37,8 @@ struct Counts {
 pub(super) struct LineSender {
     sender: SyncSender<Message>,
     counts: Arc<Counts>,
+    /// The metric of dropped lines.
+    dropped: Option<Counter>,
 }
 
 impl LineSender {
@@ -50,7 +54,19 @@ impl LineSender {
         std::thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || write_lines(&receiver, out, &shared, dropped_line))?;
-        Ok(Self { sender, counts })
+        Ok(Self {
+            sender,
+            counts,
+            dropped: None,
+        })
+    }
+
+    /// Dropped lines show in this metric, too.
+    pub(super) fn counting_dropped(self, dropped: Counter) -> Self {
+        Self {
+            dropped: Some(dropped),
+            ..self
+        }
     }
 
     /// Lines dropped since the start.
@@ -65,6 +81,9 @@ impl LineSender {
         if !sent {
             self.counts.queued_bytes.fetch_sub(line.len(), Relaxed);
             self.counts.dropped.fetch_add(1, Relaxed);
+            if let Some(dropped) = &self.dropped {
+                dropped.inc();
+            }
         }
     }
 
@@ -192,10 +211,21 @@ mod tests {
 
     #[test]
     fn a_line_beyond_the_byte_bound_is_dropped_and_frees_its_room() {
-        let mut sender = LineSender::start(io::sink(), 4, |n| format!("dropped {n}\n")).unwrap();
+        let metrics = crate::Metrics::new(crate::MetricsOptions::default());
+        let shown = || {
+            metrics
+                .render()
+                .contains("\nstreamhouse_log_lines_dropped_total 1\n")
+        };
+        let mut sender = LineSender::start(io::sink(), 4, |n| format!("dropped {n}\n"))
+            .unwrap()
+            .counting_dropped(metrics.log_events.dropped.clone());
+        assert!(!shown());
         sender.write_all(&vec![b'x'; QUEUED_BYTES_MAX + 1]).unwrap();
         assert_eq!(sender.dropped(), 1);
+        assert!(shown());
         sender.write_all(b"small\n").unwrap();
         assert_eq!(sender.dropped(), 1);
+        assert!(shown());
     }
 }

@@ -1,16 +1,17 @@
 //! The cells that hold numbers, and the handles through which the code counts.
 //!
-//! A handle is resolved once and then costs a relaxed atomic operation: no lock, no allocation, no
-//! label lookup. Cloning a handle shares its cell. Durations are integer nanoseconds inside, so
-//! that sums stay exact; they become seconds only when written out. How a cell spreads over threads
-//! is hidden behind the handle types, so it can change without touching any caller.
+//! A handle is resolved once and then costs a plain load and store of a word that the thread owns: no lock,
+//! no allocation, no label lookup. Cloning a handle shares its cell. Durations are integer nanoseconds
+//! inside, so that sums stay exact; they become seconds only when written out. How a cell spreads over
+//! threads (`lanes.rs`) is hidden behind the handle types.
 //!
 //! Not here: names, labels, and who owns which series (`family.rs`).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::lanes::{Pool, Words};
 use super::text;
 
 /// What a family stores for one set of labels, and how it is read and written out.
@@ -27,7 +28,7 @@ pub trait Cell: Clone + Send + Sync + 'static {
         None
     }
 
-    fn new(spec: Self::Spec) -> Self;
+    fn new(spec: Self::Spec, pool: &Arc<Pool>) -> Self;
     fn empty(spec: Self::Spec) -> Self::Reading;
     fn read_into(&self, reading: &mut Self::Reading);
     /// `labels` is either empty or `a="b",c="d"`, already escaped.
@@ -35,8 +36,8 @@ pub trait Cell: Clone + Send + Sync + 'static {
 }
 
 /// A count that only grows.
-#[derive(Clone, Debug, Default)]
-pub struct Counter(Arc<AtomicU64>);
+#[derive(Clone, Debug)]
+pub struct Counter(Arc<Words>);
 
 impl Counter {
     pub fn inc(&self) {
@@ -44,13 +45,13 @@ impl Counter {
     }
 
     pub fn add(&self, n: u64) {
-        self.0.fetch_add(n, Relaxed);
+        self.0.add(0, n);
     }
 
     /// For tests and for figures derived from a counter; not for the hot path.
     #[must_use]
     pub fn value(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.0.sum(0)
     }
 }
 
@@ -59,8 +60,8 @@ impl Cell for Counter {
     type Reading = u64;
     const TYPE: &'static str = "counter";
 
-    fn new((): ()) -> Self {
-        Self::default()
+    fn new((): (), pool: &Arc<Pool>) -> Self {
+        Self(Arc::new(pool.take(1)))
     }
 
     fn empty((): ()) -> u64 {
@@ -77,17 +78,17 @@ impl Cell for Counter {
 }
 
 /// A growing amount of time: nanoseconds inside, seconds when written out.
-#[derive(Clone, Debug, Default)]
-pub struct SecondsCounter(Arc<AtomicU64>);
+#[derive(Clone, Debug)]
+pub struct SecondsCounter(Arc<Words>);
 
 impl SecondsCounter {
     pub fn add(&self, elapsed: Duration) {
-        self.0.fetch_add(nanos(elapsed), Relaxed);
+        self.0.add(0, nanos(elapsed));
     }
 
     #[must_use]
     pub fn value(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Relaxed))
+        Duration::from_nanos(self.0.sum(0))
     }
 }
 
@@ -96,8 +97,8 @@ impl Cell for SecondsCounter {
     type Reading = u64;
     const TYPE: &'static str = "counter";
 
-    fn new((): ()) -> Self {
-        Self::default()
+    fn new((): (), pool: &Arc<Pool>) -> Self {
+        Self(Arc::new(pool.take(1)))
     }
 
     fn empty((): ()) -> u64 {
@@ -105,7 +106,7 @@ impl Cell for SecondsCounter {
     }
 
     fn read_into(&self, reading: &mut u64) {
-        *reading = reading.wrapping_add(self.0.load(Relaxed));
+        *reading = reading.wrapping_add(self.0.sum(0));
     }
 
     fn write(reading: &u64, name: &str, labels: &str, out: &mut String) {
@@ -165,7 +166,8 @@ impl Cell for Gauge {
     type Reading = i64;
     const TYPE: &'static str = "gauge";
 
-    fn new((): ()) -> Self {
+    /// A gauge is set as a whole, so all threads share its one number.
+    fn new((): (), _: &Arc<Pool>) -> Self {
         Self::default()
     }
 
@@ -202,11 +204,13 @@ pub struct Buckets {
 #[derive(Debug)]
 struct HistogramCell {
     buckets: &'static Buckets,
-    /// One count per bound and one for what lies above the last. Not cumulative: an observation
+    /// The sum, one count per bound, and one for what lies above the last. Not cumulative: an observation
     /// touches one bucket and the sum.
-    counts: Box<[AtomicU64]>,
-    sum: AtomicU64,
+    words: Words,
 }
+
+const SUM: usize = 0;
+const FIRST_COUNT: usize = 1;
 
 /// A distribution over fixed buckets.
 #[derive(Clone, Debug)]
@@ -229,14 +233,15 @@ impl Histogram {
         let cell = &*self.0;
         // A bucket holds what is at most its bound, as `le` says.
         let bucket = cell.buckets.bounds.partition_point(|bound| *bound < value);
-        cell.counts[bucket].fetch_add(1, Relaxed);
-        cell.sum.fetch_add(value, Relaxed);
+        cell.words.add(FIRST_COUNT + bucket, 1);
+        cell.words.add(SUM, value);
     }
 
     /// How many observations were made.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.counts.iter().map(|count| count.load(Relaxed)).sum()
+        let counts = 0..=self.0.buckets.bounds.len();
+        counts.map(|bucket| self.0.words.sum(FIRST_COUNT + bucket)).sum()
     }
 }
 
@@ -256,13 +261,9 @@ impl Cell for Histogram {
         Some(buckets)
     }
 
-    fn new(buckets: &'static Buckets) -> Self {
-        let counts = (0..=buckets.bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self(Arc::new(HistogramCell {
-            buckets,
-            counts,
-            sum: AtomicU64::new(0),
-        }))
+    fn new(buckets: &'static Buckets, pool: &Arc<Pool>) -> Self {
+        let words = pool.take(FIRST_COUNT + buckets.bounds.len() + 1);
+        Self(Arc::new(HistogramCell { buckets, words }))
     }
 
     fn empty(buckets: &'static Buckets) -> HistogramReading {
@@ -274,10 +275,10 @@ impl Cell for Histogram {
     }
 
     fn read_into(&self, reading: &mut HistogramReading) {
-        for (total, count) in reading.counts.iter_mut().zip(&self.0.counts) {
-            *total = total.wrapping_add(count.load(Relaxed));
+        for (bucket, total) in reading.counts.iter_mut().enumerate() {
+            *total = total.wrapping_add(self.0.words.sum(FIRST_COUNT + bucket));
         }
-        reading.sum = reading.sum.wrapping_add(self.0.sum.load(Relaxed));
+        reading.sum = reading.sum.wrapping_add(self.0.words.sum(SUM));
     }
 
     fn write(reading: &HistogramReading, name: &str, labels: &str, out: &mut String) {

@@ -6,7 +6,7 @@
 //! which even that leaves no room share one series. Folding moves cells, not numbers: handles given
 //! out before stay right, and the folded series is the sum of what it took over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use super::cells::Cell;
 use super::describe::Description;
 use super::labels::{Group, Labels, Topic};
+use super::lanes::Pool;
 use super::text;
 
 /// One metric. Cloning shares it.
@@ -30,6 +31,7 @@ struct Inner<L: Labels, C: Cell> {
     help: &'static str,
     spec: C::Spec,
     series_max: usize,
+    pool: Arc<Pool>,
     state: RwLock<State<L, C>>,
 }
 
@@ -47,7 +49,13 @@ struct Series<C> {
 }
 
 impl<L: Labels, C: Cell> Family<L, C> {
-    pub(crate) fn new(name: &'static str, help: &'static str, spec: C::Spec, series_max: usize) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        help: &'static str,
+        spec: C::Spec,
+        series_max: usize,
+        pool: Arc<Pool>,
+    ) -> Self {
         let state = State {
             series: BTreeMap::new(),
             folded_topics: BTreeSet::new(),
@@ -58,6 +66,7 @@ impl<L: Labels, C: Cell> Family<L, C> {
             help,
             spec,
             series_max,
+            pool,
             state: RwLock::new(state),
         }))
     }
@@ -70,9 +79,8 @@ impl<L: Labels, C: Cell> Family<L, C> {
         }
         let mut state = self.0.state.write();
         let key = state.key_for(labels, self.0.series_max);
-        let spec = self.0.spec;
         let series = state.series.entry(key).or_insert_with(|| Series {
-            cell: C::new(spec),
+            cell: self.detached(),
             taken_over: Vec::new(),
         });
         series.cell.clone()
@@ -81,7 +89,7 @@ impl<L: Labels, C: Cell> Family<L, C> {
     /// A cell that no series shows: for what must be counted without being exported.
     #[must_use]
     pub fn detached(&self) -> C {
-        C::new(self.0.spec)
+        C::new(self.0.spec, &self.0.pool)
     }
 
     /// Removes every series of the groups for which `keep` says no. Handles still held count on, unseen.
@@ -107,6 +115,17 @@ impl<L: Labels, C: Cell> Family<L, C> {
         state.series.retain(|labels, _| stays(labels));
         state.folded.retain(stays);
         state.folded_topics.retain(|topic| keep(topic));
+    }
+
+    /// Adds the topics that have series here.
+    pub(crate) fn topics(&self, names: &mut HashSet<String>) {
+        for labels in self.0.state.read().series.keys() {
+            if let Some(topic) = labels.topic().filter(|topic| !is_reserved(topic.name()))
+                && !names.contains(topic.name())
+            {
+                names.insert(topic.name().to_owned());
+            }
+        }
     }
 
     /// How many label sets share a series because of the limit.
@@ -202,6 +221,7 @@ pub(crate) trait AnyFamily: Send + Sync {
     fn render(&self, out: &mut String);
     fn retain_topics(&self, keep: &dyn Fn(&Topic) -> bool);
     fn retain_groups(&self, keep: &dyn Fn(&Group) -> bool);
+    fn topics(&self, names: &mut HashSet<String>);
     fn folded(&self) -> usize;
 }
 
@@ -247,6 +267,10 @@ impl<L: Labels, C: Cell> AnyFamily for Family<L, C> {
 
     fn retain_groups(&self, keep: &dyn Fn(&Group) -> bool) {
         Family::retain_groups(self, keep);
+    }
+
+    fn topics(&self, names: &mut HashSet<String>) {
+        Family::topics(self, names);
     }
 
     fn folded(&self) -> usize {

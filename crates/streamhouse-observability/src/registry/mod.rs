@@ -10,12 +10,14 @@ mod cells;
 mod describe;
 mod family;
 mod labels;
+mod lanes;
 mod text;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 
@@ -26,6 +28,7 @@ pub use describe::Description;
 pub use family::Family;
 pub use labels::{Group, LabelValue, Labels, Partition, Topic};
 pub(crate) use labels::{closed_label, static_label};
+pub use lanes::{Pool, claim_lane};
 pub use text::CONTENT_TYPE;
 
 use family::AnyFamily;
@@ -66,6 +69,7 @@ struct Computed {
 /// All metrics of one process.
 pub struct Registry {
     series_max: usize,
+    pool: Arc<Pool>,
     families: RwLock<BTreeMap<&'static str, Box<dyn AnyFamily>>>,
     computed: RwLock<BTreeMap<&'static str, Computed>>,
 }
@@ -76,6 +80,7 @@ impl Registry {
     pub fn new(series_max: usize) -> Self {
         Self {
             series_max: series_max.max(1),
+            pool: Arc::default(),
             families: RwLock::new(BTreeMap::new()),
             computed: RwLock::new(BTreeMap::new()),
         }
@@ -89,7 +94,7 @@ impl Registry {
         help: &'static str,
         spec: C::Spec,
     ) -> Family<L, C> {
-        let family = Family::<L, C>::new(name, help, spec, self.series_max);
+        let family = Family::<L, C>::new(name, help, spec, self.series_max, self.pool.clone());
         let earlier = self.families.write().insert(name, Box::new(family.clone()));
         debug_assert!(earlier.is_none(), "two families are called {name}");
         family
@@ -134,6 +139,16 @@ impl Registry {
     #[must_use]
     pub fn series_max(&self) -> usize {
         self.series_max
+    }
+
+    /// Every topic that has series in some family.
+    #[must_use]
+    pub fn topics(&self) -> HashSet<String> {
+        let mut names = HashSet::new();
+        for family in self.families.read().values() {
+            family.topics(&mut names);
+        }
+        names
     }
 
     /// Drops the series of every topic for which `keep` says no.

@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use streamhouse_observability::registry::claim_lane;
 use streamhouse_observability::{Health, LogOptions, Metrics, MetricsOptions, logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,7 @@ pub(super) fn run(config: Config) -> ExitCode {
 fn serve(config: Config) -> Result<(), ProcessError> {
     let metrics = Metrics::new(MetricsOptions {
         series_max: config.metrics_max_series,
+        object_store_prices: config.object_store_prices,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..MetricsOptions::default()
     });
@@ -84,7 +86,12 @@ fn serve(config: Config) -> Result<(), ProcessError> {
     let state = HttpState::new(metrics.clone(), health.clone());
     let http = http::serve(listener, state, http_stop.clone()).map_err(listen_error)?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(|| {
+            claim_lane();
+        })
+        .build()?;
     let result = runtime.block_on(agent(config, metrics, health, http.address()));
     // Tasks that still hang on a store that is down are not waited for.
     runtime.shutdown_background();

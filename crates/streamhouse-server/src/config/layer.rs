@@ -127,6 +127,10 @@ settings! {
     stall_timeout: Span,
     /// How long a stopping process may take to store what it accepted [default: 30s]
     stop_timeout: Span,
+    /// Bytes a second that are read back from the object store and checked; 0 turns that off [default: 0]
+    verify_rate: Size,
+    /// USD for 1,000 requests, as PUT=0.005,GET=0.0004, or free [default: S3 Standard on s3:, else free]
+    object_store_prices: String,
     /// Series a metric may have before whole topics fold into one [default: 50000]
     metrics_max_series: u32,
     /// error, warn, info, debug, trace, or a tracing filter [default: info]

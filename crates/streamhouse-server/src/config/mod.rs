@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use layer::{Layer, LogFormat};
+use streamhouse_observability::families::{PriceError, RequestPrices};
 
 /// Why a configuration is refused. All of them are the operator's to mend: the process exits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +57,8 @@ pub enum ConfigError {
         min: u64,
         max: u64,
     },
+    #[error("object_store_prices: {0}")]
+    Prices(#[source] PriceError),
     #[error("{key} is only for {only}")]
     Pointless { key: &'static str, only: &'static str },
 }
@@ -120,6 +123,9 @@ pub struct Config {
     pub idle_timeout: Duration,
     pub stall_timeout: Duration,
     pub stop_timeout: Duration,
+    /// Bytes a second; 0 is off.
+    pub verify_rate: u64,
+    pub object_store_prices: RequestPrices,
     pub metrics_max_series: usize,
     pub log_level: String,
     pub log_format: LogFormat,
@@ -188,6 +194,12 @@ impl Config {
             idle_timeout: span(layer.idle_timeout, 600),
             stall_timeout: span(layer.stall_timeout, 30),
             stop_timeout: span(layer.stop_timeout, 30),
+            verify_rate: size(layer.verify_rate, 0),
+            object_store_prices: match layer.object_store_prices.as_deref() {
+                Some(table) => table.parse().map_err(ConfigError::Prices)?,
+                None if local => RequestPrices::default(),
+                None => RequestPrices::s3_standard(),
+            },
             metrics_max_series: layer.metrics_max_series.unwrap_or(50_000) as usize,
             log_level: layer.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: layer.log_format.unwrap_or_default(),

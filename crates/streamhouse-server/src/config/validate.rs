@@ -15,7 +15,7 @@ pub(super) fn ranges(layer: &Layer) -> Result<(), ConfigError> {
     let size = |value: Option<super::units::Size>| value.map(|size| size.0);
     let span = |value: Option<super::units::Span>| value.map(|span| span.0.as_millis() as u64);
     let count = |value: Option<u32>| value.map(u64::from);
-    let bounds: [(&'static str, Option<u64>, u64, u64); 27] = [
+    let bounds: [(&'static str, Option<u64>, u64, u64); 28] = [
         ("flush_interval", span(layer.flush_interval), 0, 10_000),
         ("flush_bytes", size(layer.flush_bytes), 4 << 10, GIB),
         ("inline_bytes", size(layer.inline_bytes), 0, 1 << 20),
@@ -82,6 +82,7 @@ pub(super) fn ranges(layer: &Layer) -> Result<(), ConfigError> {
         ("idle_timeout", span(layer.idle_timeout), 1_000, 365 * day_ms),
         ("stall_timeout", span(layer.stall_timeout), 100, day_ms),
         ("stop_timeout", span(layer.stop_timeout), 100, day_ms),
+        ("verify_rate", size(layer.verify_rate), 0, 1 << 40),
         (
             "metrics_max_series",
             count(layer.metrics_max_series),

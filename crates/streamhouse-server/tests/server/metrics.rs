@@ -51,14 +51,20 @@ const FAMILIES: &[(&str, &str)] = &[
     ("inflight_bytes", "gauge"),
     ("inflight_limit_bytes", "gauge"),
     ("log_events_total", "counter"),
+    ("log_lines_dropped_total", "counter"),
     ("metadata_errors_total", "counter"),
     ("metadata_operation_seconds", "histogram"),
     ("object_store_attempt_seconds", "histogram"),
     ("object_store_bytes_total", "counter"),
+    ("object_store_cost_usd_total", "counter"),
+    ("object_store_stored_bytes", "gauge"),
     ("produce_batches_total", "counter"),
     ("produce_stage_seconds", "histogram"),
     ("runtime_stall_seconds", "histogram"),
+    ("task_backlog", "gauge"),
+    ("task_last_success_timestamp_seconds", "gauge"),
     ("task_runs_total", "counter"),
+    ("verify_segments_total", "counter"),
 ];
 
 /// The operating system's view, as every exporter names it.
@@ -69,6 +75,15 @@ const PROCESS: &[(&str, &str)] = &[
     ("process_resident_memory_bytes", "gauge"),
     ("process_start_time_seconds", "gauge"),
     ("process_virtual_memory_bytes", "gauge"),
+];
+
+/// The async runtime's, likewise.
+const RUNTIME: &[(&str, &str)] = &[
+    ("tokio_alive_tasks", "gauge"),
+    ("tokio_global_queue_depth", "gauge"),
+    ("tokio_worker_busy_seconds_total", "counter"),
+    ("tokio_worker_parks_total", "counter"),
+    ("tokio_workers", "gauge"),
 ];
 
 /// The series that must have exactly this value.
@@ -184,6 +199,8 @@ async fn a_scrape_shows_the_right_figures_after_known_work() {
                 0.0,
             ),
             ("inflight_bytes", 0.0),
+            ("object_store_stored_bytes{state=\"inline\"}", 0.0),
+            ("task_backlog{task=\"deleting\"}", 0.0),
         ],
     )
     .await;
@@ -203,6 +220,10 @@ async fn every_family_of_a_scrape_is_described_and_every_described_one_is_there(
         .await;
     let metrics = &server.running.agent.metrics;
     metrics.refresh_cluster_view().await;
+    // Upkeep looks at everything once at start.
+    while !metrics.render().contains("task_last_success_timestamp_seconds") {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     let text = metrics.render();
     let shown: BTreeSet<&str> = text
         .lines()
@@ -211,11 +232,14 @@ async fn every_family_of_a_scrape_is_described_and_every_described_one_is_there(
     let ours = FAMILIES
         .iter()
         .map(|(name, kind)| format!("streamhouse_{name} {kind}"));
-    let process = PROCESS.iter().map(|(name, kind)| format!("{name} {kind}"));
+    let process = RUNTIME
+        .iter()
+        .chain(PROCESS)
+        .iter()
+        .map(|(name, kind)| format!("{name} {kind}"));
     let mut described: BTreeSet<String> = ours.collect();
-    if shown.iter().any(|family| family.starts_with("process_")) {
-        described.extend(process);
-    }
+    let has_proc = shown.iter().any(|family| family.starts_with("process_"));
+    described.extend(process.filter(|family| has_proc || !family.starts_with("process_")));
     let described: BTreeSet<&str> = described.iter().map(String::as_str).collect();
     assert_eq!(shown, described);
 

@@ -14,6 +14,7 @@ pub mod expiry;
 pub mod orphans;
 pub mod retention;
 pub mod scheduler;
+pub mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct UpkeepOptions {
     pub settle_after: Duration,
     /// How often retention is looked at while there is something to look at.
     pub retention_check_interval: Duration,
+    /// Bytes of stored objects that are read back and checked in a second; 0: none.
+    pub verify_bytes_per_second: u64,
 }
 
 /// Far beyond an agent's lease and a batch's deadline, so that no zombie's batch outlives its state.
@@ -73,6 +76,7 @@ impl Default for UpkeepOptions {
             producer_expiry: Duration::from_secs(7 * 24 * 60 * 60),
             settle_after: Duration::from_secs(5),
             retention_check_interval: Duration::from_secs(5 * 60),
+            verify_bytes_per_second: 0,
         }
     }
 }

@@ -6,9 +6,13 @@
 //! land. A tombstone names nothing new, so what is unnamed once stays so. Keys that this system did
 //! not give are left alone. No clock of an agent is asked.
 
+use std::collections::{HashMap, HashSet};
+
 use futures::TryStreamExt as _;
 use futures::{StreamExt as _, stream};
+use object_store::path::Path;
 use streamhouse_metadata::ids::{IncarnationId, ObjectName, StoreTime};
+use streamhouse_observability::Gauge;
 
 use super::{Next, UpkeepError, UpkeepOptions, UpkeepParts, before};
 use crate::object::{key_of, parse_key, prefix_of};
@@ -22,6 +26,8 @@ const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(24 * 60 
 pub struct OrphansTask {
     parts: UpkeepParts,
     options: UpkeepOptions,
+    /// Bytes of orphans that were found and are still there.
+    found_bytes: Gauge,
 }
 
 /// What one run did.
@@ -34,8 +40,12 @@ pub struct OrphansReport {
 }
 
 impl OrphansTask {
-    pub fn new(parts: UpkeepParts, options: UpkeepOptions) -> Self {
-        Self { parts, options }
+    pub fn new(parts: UpkeepParts, options: UpkeepOptions, found_bytes: Gauge) -> Self {
+        Self {
+            parts,
+            options,
+            found_bytes,
+        }
     }
 
     /// Sweeps every tombstone that is due.
@@ -46,6 +56,8 @@ impl OrphansTask {
             .tombstones(before(now, self.options.put_deadline))
             .await?;
         let mut report = OrphansReport::default();
+        // What an earlier run could not delete is found again.
+        self.found_bytes.set(0);
         for (incarnation, from) in due {
             report.deleted += self.sweep(incarnation, from).await?;
             metadata.swept(incarnation, now).await?;
@@ -72,23 +84,28 @@ impl OrphansTask {
             }
             None => self.parts.objects.list(Some(&prefix)),
         };
-        let counters = listing.try_filter_map(|meta| {
+        let listed = listing.try_filter_map(|meta| {
             let name = parse_key(&meta.location).filter(|name| name.incarnation == incarnation);
-            std::future::ready(Ok(name.map(|name| name.counter)))
+            std::future::ready(Ok(name.map(|name| (name.counter, meta.size))))
         });
-        let mut chunks = counters.try_chunks(CHUNK_KEYS);
+        let mut chunks = listed.try_chunks(CHUNK_KEYS);
         let mut deleted = 0;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| error.1)?;
-            let unnamed = self.parts.metadata.unnamed(incarnation, &chunk).await?;
-            let keys: Vec<_> = unnamed
-                .into_iter()
-                .map(|counter| Ok(key_of(&ObjectName { incarnation, counter })))
+            let counters: Vec<u64> = chunk.iter().map(|(counter, _)| *counter).collect();
+            let unnamed = self.parts.metadata.unnamed(incarnation, &counters).await?;
+            let unnamed: HashSet<u64> = unnamed.into_iter().collect();
+            let orphans = chunk.into_iter().filter(|(counter, _)| unnamed.contains(counter));
+            let sizes: HashMap<Path, u64> = orphans
+                .map(|(counter, size)| (key_of(&ObjectName { incarnation, counter }), size))
                 .collect();
+            self.found_bytes.add(sizes.values().sum::<u64>());
+            let keys: Vec<_> = sizes.keys().cloned().map(Ok).collect();
             let deleting = self.parts.objects.delete_stream(stream::iter(keys).boxed());
             deleted += deleting
                 .try_fold(0, |count, key| {
                     tracing::info!(object_id = %key, "an orphan was deleted");
+                    self.found_bytes.sub(sizes.get(&key).copied().unwrap_or(0));
                     std::future::ready(Ok(count + 1))
                 })
                 .await?;

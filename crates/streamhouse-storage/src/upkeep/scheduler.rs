@@ -22,6 +22,7 @@ use super::deleting::DeletingTask;
 use super::expiry::{ExpireProducersTask, PurgeTask, SettleTask};
 use super::orphans::OrphansTask;
 use super::retention::{RetentionTask, TrimTask};
+use super::verify::VerifyTask;
 use super::{Next, UpkeepError, UpkeepOptions, UpkeepParts};
 use agenda::{Agenda, Step};
 
@@ -40,6 +41,7 @@ pub struct Upkeep {
     abandoned: AbandonedTask,
     orphans: OrphansTask,
     expire_producers: ExpireProducersTask,
+    verify: VerifyTask,
 }
 
 impl Upkeep {
@@ -59,8 +61,9 @@ impl Upkeep {
             retention: RetentionTask::new(parts.clone(), options.clone()),
             deleting: DeletingTask::new(parts.clone(), options.clone()),
             abandoned: AbandonedTask::new(parts.clone(), options.clone(), abandoned),
-            orphans: OrphansTask::new(parts.clone(), options.clone()),
+            orphans: OrphansTask::new(parts.clone(), options.clone(), metrics.orphan_bytes.clone()),
             expire_producers: ExpireProducersTask::new(parts.clone(), options.clone()),
+            verify: VerifyTask::new(parts.clone(), options.clone(), metrics.verify.clone()),
             metrics: Task::ALL.iter().map(|task| metrics.task(task.name())).collect(),
             parts,
             options,
@@ -140,6 +143,7 @@ impl Upkeep {
                 tracing::debug!(expired, "idle producers were forgotten");
                 Ok(Next::Idle)
             }
+            Task::Verify => Ok(self.verify.run_once().await?.next),
         }
     }
 
@@ -147,11 +151,11 @@ impl Upkeep {
         let metrics = &self.metrics[task as usize];
         match result {
             Ok(next) => {
-                metrics.runs(TaskResult::Ok).inc();
+                metrics.ran(TaskResult::Ok);
                 agenda.done(task, next, Instant::now());
             }
             Err(error) => {
-                metrics.runs(TaskResult::Error).inc();
+                metrics.ran(TaskResult::Error);
                 tracing::warn!(task = task.name(), %error, "upkeep failed and will be tried again");
                 agenda.failed(task, Instant::now());
             }

@@ -29,10 +29,11 @@ pub enum Task {
     Abandoned,
     Orphans,
     ExpireProducers,
+    Verify,
 }
 
 impl Task {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Settle,
         Self::Compaction,
         Self::Purge,
@@ -42,6 +43,7 @@ impl Task {
         Self::Abandoned,
         Self::Orphans,
         Self::ExpireProducers,
+        Self::Verify,
     ];
 
     /// The `task` label of its metrics.
@@ -56,6 +58,7 @@ impl Task {
             Self::Abandoned => "abandoned",
             Self::Orphans => "orphans",
             Self::ExpireProducers => "expire_producers",
+            Self::Verify => "verify",
         }
     }
 }
@@ -96,6 +99,9 @@ impl Agenda {
         };
         // As in Kafka a process that has just come up lets consumers come up first.
         agenda.due[Task::Retention as usize] = Some(agenda.retention_not_before);
+        if agenda.options.verify_bytes_per_second == 0 {
+            agenda.due[Task::Verify as usize] = None;
+        }
         agenda.new_incarnation(now);
         agenda
     }
@@ -135,6 +141,9 @@ impl Agenda {
         self.committed_since_expiry = true;
         for task in [Task::Settle, Task::Compaction, Task::Deleting] {
             self.earliest(task, now);
+        }
+        if self.options.verify_bytes_per_second > 0 {
+            self.earliest(Task::Verify, now);
         }
         self.earliest(Task::Retention, self.retention_not_before.max(now));
         self.earliest(Task::ExpireProducers, now + EXPIRE_EVERY);
