@@ -1,7 +1,7 @@
 """A real S3 server, SeaweedFS, on free ports, with signatures enforced.
 
 It can be stopped with SIGSTOP (accepts connections, answers nothing), killed and started again on the
-same data; requests are counted by the proxy (proxy.py), not here.
+same data. It counts the requests that reach it; those that do not, the proxy (proxy.py) counts.
 """
 
 import json
@@ -9,10 +9,11 @@ import signal
 import ssl
 import urllib.error
 import urllib.request
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import places
+from . import metrics, places
 from .certificates import Certificates
 from .ports import free_port
 from .process import Child, wait_until
@@ -47,7 +48,7 @@ class SeaweedFS:
         (self.directory / "data").mkdir(exist_ok=True)
 
     def _pick_ports(self) -> None:
-        self.ports = {name: free_port(shadow=10_000) for name in ("s3", "master", "volume", "filer", "admin")}
+        self.ports = {name: free_port(shadow=10_000) for name in ("s3", "master", "volume", "filer", "admin", "metrics")}
         scheme = "https" if self.certificates else "http"
         self.endpoint = f"{scheme}://127.0.0.1:{self.ports['s3']}"
 
@@ -63,6 +64,7 @@ class SeaweedFS:
                 f"-s3.port={ports['s3']}", f"-s3.config={self.directory / 's3.json'}",
                 f"-master.port={ports['master']}", f"-volume.port={ports['volume']}",
                 f"-filer.port={ports['filer']}", f"-admin.port={ports['admin']}",
+                f"-metricsPort={ports['metrics']}",
                 "-webdav=false", "-admin.ui=false",
                 "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", f"-bucket={BUCKET}",
                 *secured,
@@ -91,6 +93,16 @@ class SeaweedFS:
             return answer.code == 403
         except OSError:
             return False
+
+    def requests(self) -> Counter:
+        """Requests that the S3 gateway has answered, by its own name of the action."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['metrics']}/metrics", timeout=10) as reply:
+            samples = metrics.parse(reply.read().decode())
+        counted: Counter = Counter()
+        for (name, labels), value in samples.values.items():
+            if name == "SeaweedFS_s3_request_total":
+                counted[dict(labels)["type"]] += int(value)
+        return counted
 
     def freeze(self) -> None:
         """The store hangs: connections stay open and nothing is answered."""

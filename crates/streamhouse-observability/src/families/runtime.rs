@@ -128,6 +128,6 @@ mod tests {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(value("tokio_worker_parks_total{worker=\"0\"}").unwrap() > 0.0);
-        sleeping.iter().for_each(|task| task.abort());
+        sleeping.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }

@@ -37,6 +37,10 @@ const FAMILIES: &[(&str, &str)] = &[
     ("cache_bytes_total", "counter"),
     ("cache_evictions_total", "counter"),
     ("cache_limit_bytes", "gauge"),
+    ("client_connections_total", "counter"),
+    ("client_metrics_ignored_total", "counter"),
+    ("client_pushes_total", "counter"),
+    ("client_rebalance_seconds_total", "counter"),
     ("cluster_snapshot_timestamp_seconds", "gauge"),
     ("connections_rejected_total", "counter"),
     ("fetch_bytes_total", "counter"),
@@ -235,7 +239,6 @@ async fn every_family_of_a_scrape_is_described_and_every_described_one_is_there(
     let process = RUNTIME
         .iter()
         .chain(PROCESS)
-        .iter()
         .map(|(name, kind)| format!("{name} {kind}"));
     let mut described: BTreeSet<String> = ours.collect();
     let has_proc = shown.iter().any(|family| family.starts_with("process_"));
