@@ -1,17 +1,14 @@
-"""Transactions: what readers of committed records see, who is fenced, and exactly once through crashes.
+"""Transactions: what readers of committed records see, and who is fenced.
 
 Every scenario but those that kill the broker runs on Apache Kafka as well.
 """
 
-import subprocess
-import sys
 import time
 
 import pytest
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from harness import places
 from harness.clients import admin, create_topic, producer, unique
 from harness.process import wait_until
 
@@ -198,28 +195,6 @@ def test_a_member_of_an_old_generation_commits_nothing_in_a_transaction(broker):
     client.abort_transaction(30)
     assert committed(broker, topic, topic) == -1001
     again.close()
-
-
-def transform(broker, name: str, step: str, after: int) -> int:
-    command = [sys.executable, "-m", "harness.transformer", broker.address, name, f"{name}-in", f"{name}-out"]
-    run = subprocess.run([*command, name, step, str(after)], cwd=places.TESTS, timeout=180, check=False)
-    return run.returncode
-
-
-@pytest.mark.parametrize("step", ["begin", "produced", "offsets", "committed"])
-def test_a_transformation_that_dies_in_any_step_is_exactly_once(broker, step):
-    name = unique(f"dies-{step}")
-    source = create_topic(broker.address, f"{name}-in", 3)
-    create_topic(broker.address, f"{name}-out", 3)
-    feed = producer(broker.address)
-    values = [f"{number}" for number in range(150)]
-    for number, value in enumerate(values):
-        write(feed, source, value, partition=number % 3)
-    for after in (1, 2):
-        assert transform(broker, name, step, after) == -9
-    assert transform(broker, name, "none", 0) == 0
-    out = read(broker, f"{name}-out", partitions=3)
-    assert sorted(out) == sorted(f"{value}!" for value in values)
 
 
 @pytest.mark.ours

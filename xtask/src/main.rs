@@ -3,6 +3,7 @@
 //! Each command stands in a file of its own; what they need is installed under `.test-tools` (git-ignored),
 //! Debian packages aside. Nothing here knows the product: it builds, fetches and starts others.
 
+mod clients;
 mod lint;
 mod places;
 mod run;
@@ -20,7 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what the tests need: Debian packages, and a Python venv under .test-tools
+    /// Install what the tests need: Debian packages, and under .test-tools a Python venv, Apache Kafka's jars and
+    /// the client programs
     Tools {
         /// Apache Kafka and rdkafka_performance as well, which the benchmark needs
         #[arg(long)]
@@ -56,7 +58,7 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
-        Task::Tools { bench: false } => tools::tests().map(drop),
+        Task::Tools { bench: false } => tools::tests().and_then(|_| clients::all()),
         Task::Tools { bench: true } => tools::bench().map(drop),
         Task::Lint => lint::all(),
         Task::Test { pytest } => tests::everything(&pytest),

@@ -7,13 +7,14 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use crate::run::{cargo, command, run};
-use crate::{places, tools};
+use crate::{clients, places, tools};
 
 /// Features that are off unless asked for, and tested all the same.
 pub(crate) const OPTIONAL: &str = "--features=streamhouse-client/prometheus";
 
 pub(crate) fn everything(pytest: &[String]) -> anyhow::Result<()> {
     let python = tools::tests()?;
+    clients::all()?;
     run(cargo().args(["build", "--workspace", "--locked", OPTIONAL]))?;
     // Builds the Rust client's examples as well, which the system tests run.
     run(cargo().args(["test", "--workspace", "--locked", OPTIONAL]))?;
@@ -24,6 +25,7 @@ pub(crate) fn everything(pytest: &[String]) -> anyhow::Result<()> {
 pub(crate) fn oracle(pytest: &[String]) -> anyhow::Result<()> {
     let python = tools::tests()?;
     tools::kafka()?;
+    clients::all()?;
     let client = ["build", "--package=streamhouse-client", "--examples", "--locked"];
     run(cargo().args(client).arg(OPTIONAL))?;
     system(&python, pytest, &["--target=kafka"])

@@ -3,7 +3,8 @@
 //! Debian packages come with apt where we are root on Debian; elsewhere the missing ones are named and the
 //! task fails. Python packages are pinned in `tests/requirements.txt` and live in a venv of our own, Apache
 //! Kafka's jars and `rdkafka_performance` in folders beside it. Each is made once: a stamp holds what it
-//! was made from. The benchmark and the oracle need more than the tests and ask for it themselves.
+//! was made from. The client programs in other languages have a file of their own (`clients`). The benchmark and
+//! the oracle need more than the tests and ask for it themselves.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ const KAFKA_VERSION: &str = "4.3.0";
 const RDKAFKA_SYS_VERSION: &str = "4.9.0";
 
 /// A program and the Debian package that has it.
-type Wanted = (&'static str, &'static str);
+pub(crate) type Wanted = (&'static str, &'static str);
 
 /// What the whole workspace needs to build, beyond what the server does: librdkafka's own build, for the Rust
 /// client. Without zlib's header it would be built, and know no gzip.
@@ -136,7 +137,11 @@ fn venv() -> anyhow::Result<PathBuf> {
 }
 
 /// Makes `folder` with `make`, unless its stamp says that it was made from the same `recipe`.
-fn once(folder: &Path, recipe: &str, make: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn once(
+    folder: &Path,
+    recipe: &str,
+    make: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let stamp = folder.join("made-from");
     if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe) {
         return Ok(());
@@ -150,7 +155,7 @@ fn once(folder: &Path, recipe: &str, make: impl FnOnce() -> anyhow::Result<()>) 
 }
 
 /// Installs the packages whose programs the PATH lacks.
-fn debian(wanted: &[Wanted]) -> anyhow::Result<()> {
+pub(crate) fn debian(wanted: &[Wanted]) -> anyhow::Result<()> {
     let missing: Vec<&str> = wanted
         .iter()
         .filter(|(program, _)| which(program).is_none())

@@ -74,7 +74,7 @@ pub enum CommitError {
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TopicError {
-    #[error("topic {0} exists already")]
+    #[error("topic {0} already exists")]
     Exists(String),
     #[error("no such topic")]
     Unknown,

@@ -1,0 +1,106 @@
+"""Groups of one to five members over twelve partitions, in every client's language.
+
+Members join, leave, crash and come back while records keep arriving. Each record reaches the group, and at
+no moment do two members hold one partition.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from harness.clients import create_topic, producer, unique
+from harness.membership import Membership
+from harness.program import CLIENTS, Client, Programs
+from system.client_fixtures import programs  # noqa: F401
+
+PARTITIONS = 12
+SESSION_MS = 6_000
+
+
+class Feed(threading.Thread):
+    """A record every 20 ms, partition after partition, until it is stopped."""
+
+    def __init__(self, address: str, topic: str):
+        super().__init__(daemon=True)
+        self.address, self.topic = address, topic
+        self.values: list[str] = []
+        self.stopped = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        client = producer(self.address)
+        while not self.stopped.wait(0.02):
+            self.values.append(f"record {len(self.values)}")
+            client.produce(self.topic, self.values[-1], partition=len(self.values) % PARTITIONS)
+            client.poll(0)
+        assert client.flush(60) == 0
+
+    def stop(self) -> set[str]:
+        self.stopped.set()
+        self.join(90)
+        return set(self.values)
+
+
+@pytest.fixture
+def topic(broker) -> Iterator[str]:
+    yield create_topic(broker.address, unique("grouped"), PARTITIONS)
+
+
+def having(protocol: str) -> list:
+    return [pytest.param(each, protocol, id=f"{each.name}-{protocol}")
+            for each in CLIENTS.values() if protocol in each.protocols]
+
+
+@pytest.mark.parametrize("client, protocol", [*having("range"), *having("cooperative"), *having("consumer")])
+def test_members_come_go_and_crash_and_each_record_reaches_one_of_them(
+        client: Client, protocol, broker, topic, programs: Programs):  # noqa: F811
+    lasting, dying = (programs.start(client, broker.address) for _ in range(2))
+    members = Membership(PARTITIONS, [lasting, dying])
+    config = {"group": topic, "topic": topic, "protocol": protocol, "instance": None, "session_ms": SESSION_MS}
+    feed = Feed(broker.address, topic)
+    lasting.ask("join", member="1", **config)
+    members.settle({"1"})
+    # Three more at once, and one whose process is going to die.
+    for member in ("2", "3", "4"):
+        lasting.ask("join", member=member, **config)
+    dying.ask("join", member="5", **config)
+    shares = members.settle({"1", "2", "3", "4", "5"})
+    assert sorted(map(len, shares.values())) == [2, 2, 2, 3, 3], shares
+    lasting.ask("leave", member="2")
+    members.settle({"1", "3", "4", "5"})
+    members.deaths["5"] = time.time()
+    dying.kill()
+    members.settle({"1", "3", "4"})
+    wanted = feed.stop()
+    members.complete(wanted)
+    for member in ("1", "3", "4"):
+        lasting.ask("leave", member=member)
+    assert members.shares() == {}
+    members.judge(client.exact_times)
+
+
+@pytest.mark.parametrize("client", [each for each in CLIENTS.values() if each.static], ids=lambda each: each.name)
+def test_a_static_member_that_crashed_comes_back_to_its_partitions_and_disturbs_nobody(
+        client: Client, broker, topic, programs: Programs):  # noqa: F811
+    staying, dying = (programs.start(client, broker.address) for _ in range(2))
+    members = Membership(PARTITIONS, [staying, dying])
+    config = {"group": topic, "topic": topic, "protocol": "range", "session_ms": 45_000}
+    staying.ask("join", member="1", instance="one", **config)
+    members.settle({"1"})
+    dying.ask("join", member="2", instance="two", **config)
+    before = members.settle({"1", "2"})
+    moved = len([each for each in staying.events if each.name == "revoked"])
+    members.deaths["2"] = time.time()
+    dying.kill()
+    feed = Feed(broker.address, topic)
+    again = programs.start(client, broker.address)
+    members.programs.append(again)
+    again.ask("join", member="2 again", instance="two", **config)
+    after = members.settle({"1", "2 again"})
+    assert (after["1"], after["2 again"]) == (before["1"], before["2"])
+    assert len([each for each in staying.events if each.name == "revoked"]) == moved, "the other one was disturbed"
+    wanted = feed.stop()
+    members.complete(wanted)
+    members.judge(client.exact_times)
