@@ -28,12 +28,12 @@ def produce(address: str, topic: str, lines: list[str], *arguments: str, seconds
 class Program:
     """`consume` or `transform`, running; both serve their metrics."""
 
-    def __init__(self, name: str, directory: Path, address: str, *arguments: object):
+    def __init__(self, name: str, directory: Path, address: str, *arguments: object, env: dict | None = None):
         directory.mkdir(parents=True, exist_ok=True)
         self.out = directory / "out"
         command = ["sh", "-c", f'exec "$0" "$@" >{self.out}', example(name)]
         command += ["--bootstrap", address, "--metrics", "127.0.0.1:0", *arguments]
-        self.child = Child(name, command, directory / "log")
+        self.child = Child(name, command, directory / "log", env=env)
 
     def said(self) -> str:
         return self.child.output()

@@ -105,13 +105,13 @@ def batches(data: bytes) -> list[Batch]:
 def batch(
     values: list[bytes], producer_id: int = -1, epoch: int = -1, sequence: int = -1, attributes: int = 0,
     timestamp: int | None = None, magic: int = 2, count: int | None = None, last_delta: int | None = None,
-    crc: int | None = None, leader_epoch: int = -1,
+    crc: int | None = None, leader_epoch: int = -1, headers: bytes = b"\0",
 ) -> bytes:
-    """One uncompressed batch; every field of the header can be made a lie."""
+    """One uncompressed batch; every field of the header can be made a lie. `headers` are each record's, encoded."""
     timestamp = int(time.time() * 1000) if timestamp is None else timestamp
     body = b""
     for delta, value in enumerate(values):
-        record = b"\0" + varint(0) + varint(delta) + varint(-1) + varint(len(value)) + value + varint(0)
+        record = b"\0" + varint(0) + varint(delta) + varint(-1) + varint(len(value)) + value + headers
         body += varint(len(record)) + record
     count = len(values) if count is None else count
     last_delta = len(values) - 1 if last_delta is None else last_delta

@@ -18,7 +18,7 @@ from harness.clients import admin, consumer, create_topic, read_all, send_all, u
 from harness.metrics import Samples
 from harness.process import wait_until
 from harness.rust_client import Program, produce
-from harness.wire import Connection
+from harness.wire import Connection, batch, varint
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 BATCH_SIZES = [1, 10, 50, 100, 500, 1000, 5000, 10000]
@@ -31,8 +31,8 @@ def start(broker, tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """start(name, …): one of the running examples; none of them outlives its test."""
     programs: list[Program] = []
 
-    def run(name: str, *arguments: object) -> Program:
-        programs.append(Program(name, tmp_path / f"{name}-{len(programs)}", broker.address, *arguments))
+    def run(name: str, *arguments: object, env: dict | None = None) -> Program:
+        programs.append(Program(name, tmp_path / f"{name}-{len(programs)}", broker.address, *arguments, env=env))
         return programs[-1]
 
     yield run
@@ -237,6 +237,30 @@ def test_a_topic_that_does_not_exist_is_said_and_counted(broker, start):
     counted = program.metrics().get("streamhouse_consumer_errors_total", **labels)
     assert counted == len(re.findall("^error: ", program.said(), re.MULTILINE))
     assert program.child.stop() == 0
+
+
+def test_headers_that_anybody_may_send_are_read_and_a_trace_among_them_is_passed_on(broker, start):
+    topic = create_topic(broker.address, unique("rust-headers"))
+
+    def header(name: bytes, value: bytes | None) -> bytes:
+        return varint(len(name)) + name + (varint(-1) if value is None else varint(len(value)) + value)
+
+    hostile = [
+        [(b"\xff\xfe", b"\x00\xff")], [(b"", b"")], [(b"a\x00b", None)], [(b"traceparent", b"\xff" * 55)],
+        [(b"traceparent", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01")], [(b"traceparent", TRACE.encode())] * 2,
+        [(b"h", b"x")] * 300, [(b"traceparent", None)],
+    ]
+    with Connection(broker.address) as connection:
+        for headers in [*hostile, [(b"traceparent", TRACE.encode())]]:
+            encoded = varint(len(headers)) + b"".join(header(name, value) for name, value in headers)
+            answer = connection.produce({(topic, 0): batch([b"v"], headers=encoded)})
+            assert answer[topic, 0][0] == 0
+    count = len(hostile) + 1
+    program = start("consume", "--group", topic, "--topic", topic, "--count", count, env={"RUST_LOG": "consume=info"})
+    wait_until(lambda: not program.child.alive(), SECONDS, "every record")
+    assert [line[1] for line in program.lines()] == [str(offset) for offset in range(count)]
+    # One of them has a trace that holds.
+    assert program.said().count("traced") == 1 and TRACE in program.said(), program.said()
 
 
 def test_a_transformation_that_is_killed_has_each_result_once(broker, start):

@@ -126,9 +126,7 @@ async fn copy(
         if let Some(key) = record.key() {
             copy = copy.key(key.clone());
         }
-        if let Some(trace) = record.trace() {
-            copy = copy.trace(trace);
-        }
+        copy = copy.headers(record.headers().iter().cloned());
         // The commit waits for all of them, and fails with any of them.
         let _delivery = transaction.enqueue(copy).await?;
         consumer.processed(record)?;

@@ -73,6 +73,13 @@ impl Record {
         self
     }
 
+    /// Adds headers as they came, nulls included: what a program passes on.
+    #[must_use]
+    pub fn headers(mut self, headers: impl IntoIterator<Item = Header>) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
     /// A partition instead of the one that the key, or chance without a key, chooses.
     #[must_use]
     pub fn partition(mut self, partition: i32) -> Self {

@@ -6,18 +6,18 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use streamhouse_client::{Producer, ProducerBuilder, Record, SendError};
+use streamhouse_client::{Consumer, Header, Producer, ProducerBuilder, Record, SendError, TraceContext};
 
 use crate::{LIMIT, cluster, value};
 
 const TOPIC: &str = "orders";
 
-/// Short timeouts, so that what fails does so soon.
+/// Timeouts that are short, so that what fails does so soon; and long enough for what shall not, on a busy machine.
 fn hasty(bootstrap: &str) -> ProducerBuilder {
     Producer::builder()
         .bootstrap(bootstrap)
-        .request_timeout(Duration::from_millis(300))
-        .delivery_timeout(Duration::from_millis(600))
+        .request_timeout(Duration::from_secs(1))
+        .delivery_timeout(Duration::from_secs(3))
         .linger(Duration::ZERO)
 }
 
@@ -68,9 +68,63 @@ async fn records_that_leave_together_are_one_batch() {
 }
 
 #[tokio::test]
+async fn the_hook_is_asked_inside_the_span_of_the_send_and_the_consumer_gets_what_it_says() {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(std::io::sink);
+    let _subscribed = tracing::subscriber::set_default(subscriber.finish());
+    let cluster = cluster(TOPIC, 1);
+    let hooked = TraceContext::new([7; 16], [9; 8], true).unwrap();
+    let own = TraceContext::new([1; 16], [2; 8], false)
+        .unwrap()
+        .with_state("vendor=1");
+    let answer = hooked.clone();
+    let producer = Producer::builder()
+        .bootstrap(cluster.bootstrap_servers())
+        .trace(move || {
+            let span = tracing::Span::current();
+            (span.metadata().map(tracing::Metadata::name) == Some("send")).then(|| answer.clone())
+        })
+        .build()
+        .unwrap();
+    producer.send(Record::to(TOPIC)).await.unwrap();
+    producer.send(Record::to(TOPIC).trace(own.clone())).await.unwrap();
+    let null = Header {
+        name: "nothing".to_owned(),
+        value: None,
+    };
+    let passed_on = Record::to(TOPIC)
+        .header("traceparent", "not one")
+        .headers([null.clone()]);
+    producer.send(passed_on).await.unwrap();
+
+    let consumer = Consumer::builder()
+        .bootstrap(cluster.bootstrap_servers())
+        .group("g")
+        .topics([TOPIC]);
+    let mut consumer = consumer.session_timeout(Duration::from_secs(6)).build().unwrap();
+    let mut received = Vec::new();
+    for _ in 0..3 {
+        received.push(
+            tokio::time::timeout(LIMIT, consumer.next())
+                .await
+                .unwrap()
+                .unwrap(),
+        );
+    }
+    assert_eq!(received[0].trace(), Some(hooked));
+    assert_eq!(received[1].trace(), Some(own));
+    assert_eq!(received[2].trace(), None);
+    assert_eq!(received[2].headers()[1], null);
+}
+
+#[tokio::test]
 async fn what_a_broker_refuses_is_certainly_not_stored() {
     let cluster = cluster(TOPIC, 1);
-    let producer = hasty(&cluster.bootstrap_servers()).build().unwrap();
+    let producer = Producer::builder()
+        .bootstrap(cluster.bootstrap_servers())
+        .build()
+        .unwrap();
     producer.send(Record::to(TOPIC)).await.unwrap();
     cluster.request_errors(
         RDKafkaApiKey::Produce,
@@ -109,7 +163,9 @@ async fn what_was_sent_and_never_answered_may_be_stored() {
         .build()
         .unwrap();
     producer.send(Record::to(TOPIC)).await.unwrap();
-    cluster.broker_round_trip_time(1, Duration::from_secs(5)).unwrap();
+    cluster
+        .broker_round_trip_time(1, Duration::from_secs(30))
+        .unwrap();
     let error = producer.send(Record::to(TOPIC)).await.unwrap_err();
     assert!(
         matches!(

@@ -4,28 +4,32 @@
 //! with the records, so they happen only while the program waits for some. Everything that changes what is
 //! ours happens on this thread; a seek cannot meet a record that is on its way.
 
+mod membership;
+mod moving;
+mod shared;
+
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::sync::oneshot;
 
-use super::assignment::{self, Assignment, Position, Slot};
-use super::builder::{Rebalance, RebalanceHook, RebalanceKind, TopicPartition};
+use super::assignment::{Assignment, Slot};
+use super::builder::{RebalanceHook, TopicPartition};
 use super::{ConsumeError, Consumer};
 use crate::config::{Commits, ConfigError, ConsumerSettings};
-use crate::error::ErrorCode;
 use crate::log;
-use crate::metrics::{ClientMetrics, ConsumerErrorType, GroupMetrics, LagSource};
-use crate::native::{self, Event, EventQueue, Fetched, Kind};
+use crate::metrics::{ClientMetrics, ConsumerErrorType, GroupMetrics};
+use crate::native::{Event, EventQueue, Fetched, Kind};
 use crate::record::Received;
+use shared::Lines;
+
+pub(super) use shared::Shared;
 
 /// A thread that nobody wakes looks after this time whether something is due.
 const LOOK: Duration = Duration::from_secs(1);
@@ -60,50 +64,6 @@ pub(super) enum Order {
         reply: Reply,
     },
 }
-
-/// What the consumer and its thread both look at.
-pub(super) struct Shared {
-    pub(super) base: BaseConsumer<Lines>,
-    pub(super) assignment: Assignment,
-    pub(super) group: Arc<str>,
-    pub(super) commits: Commits,
-}
-
-impl Shared {
-    /// Lets the thread look for orders.
-    pub(super) fn wake(&self) {
-        if let Some(queue) = EventQueue::consumer(self.base.client()) {
-            queue.wake();
-        }
-    }
-}
-
-impl LagSource for Shared {
-    fn group(&self) -> &str {
-        &self.group
-    }
-
-    fn lags(&self) -> Vec<(Arc<str>, i32, u64)> {
-        let lag = |slot: Arc<Slot>| {
-            let position = slot.position()?;
-            let high = native::high_watermark(self.base.client(), &slot.topic, slot.partition)?;
-            let lag = u64::try_from(high - position).unwrap_or(0);
-            Some((slot.topic.clone(), slot.partition, lag))
-        };
-        self.assignment.slots().into_iter().filter_map(lag).collect()
-    }
-}
-
-/// librdkafka's log lines. Its events this crate takes itself.
-pub(super) struct Lines;
-
-impl ClientContext for Lines {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log::line(level as i32, facility, text);
-    }
-}
-
-impl ConsumerContext for Lines {}
 
 pub(super) fn start(
     config: &ClientConfig,
@@ -345,239 +305,12 @@ impl Poller {
         })
     }
 
-    fn assigned(&mut self, partitions: &[(String, i32)]) {
-        self.metrics.rebalanced();
-        let list = places(partitions);
-        for (topic, partition) in partitions {
-            let records = self.metrics.topic(topic);
-            let slot = Slot::new(Arc::from(topic.as_str()), *partition, records);
-            self.shared.assignment.insert(slot);
-        }
-        let base = &self.shared.base;
-        let assigned = match base.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => base.incremental_assign(&list),
-            RebalanceProtocol::Eager | RebalanceProtocol::None => base.assign(&list),
-        };
-        if let Err(error) = assigned {
-            tracing::warn!(consumer_group = %self.shared.group, %error, "assignment");
-        }
-        self.learn_committed(list);
-        self.tell(RebalanceKind::Assigned, partitions);
-    }
-
-    /// What the group has committed: from there on lag is counted, and thither a rewind goes.
-    fn learn_committed(&mut self, list: TopicPartitionList) {
-        if list.count() == 0 {
-            return;
-        }
-        if let Err(error) = self.ask_committed(list) {
-            self.metrics
-                .failed("", ConsumerErrorType::of(ErrorCode::from(&error)));
-            tracing::warn!(consumer_group = %self.shared.group, %error, "committed offsets");
-        }
-    }
-
-    fn ask_committed(&self, list: TopicPartitionList) -> Result<(), rdkafka::error::KafkaError> {
-        let list = self.shared.base.committed_offsets(list, CALL_LIMIT)?;
-        for place in list.elements() {
-            place.error()?;
-            let slot = self.shared.assignment.get(place.topic(), place.partition());
-            if let (Some(slot), Offset::Offset(offset)) = (slot, place.offset()) {
-                slot.is_committed(offset);
-            }
-        }
-        Ok(())
-    }
-
-    fn revoked(&mut self, partitions: &[(String, i32)]) -> Result<(), ConsumeError> {
-        let is_lost = self.shared.base.assignment_lost();
-        let kind = if is_lost {
-            RebalanceKind::Lost
-        } else {
-            RebalanceKind::Revoked
-        };
-        self.tell(kind, partitions);
-        let committed = if is_lost { Ok(()) } else { self.commit() };
-        let base = &self.shared.base;
-        let unassigned = match base.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => {
-                for (topic, partition) in partitions {
-                    self.shared.assignment.remove(topic, *partition);
-                }
-                base.incremental_unassign(&places(partitions))
-            }
-            // Everything goes, whatever the list says: an error has none.
-            RebalanceProtocol::Eager | RebalanceProtocol::None => {
-                self.shared.assignment.clear();
-                base.unassign()
-            }
-        };
-        if let Err(error) = unassigned {
-            tracing::warn!(consumer_group = %self.shared.group, %error, "revocation");
-        }
-        committed
-    }
-
-    fn tell(&mut self, kind: RebalanceKind, partitions: &[(String, i32)]) {
-        tracing::debug!(consumer_group = %self.shared.group, ?kind, ?partitions, "rebalance");
-        let Some(hook) = &mut self.hook else { return };
-        let place = |(topic, partition): &(String, i32)| TopicPartition::new(topic, *partition);
-        hook(&Rebalance {
-            kind,
-            partitions: partitions.iter().map(place).collect(),
-        });
-    }
-
-    fn commit_asked(&mut self) -> Result<(), ConsumeError> {
-        if self.shared.commits == Commits::InTransactions {
-            return Err(ConsumeError::CommitsInTransactions {
-                group: self.shared.group.clone(),
-            });
-        }
-        self.commit()
-    }
-
-    /// Commits what is processed; nothing where transactions do.
-    fn commit(&mut self) -> Result<(), ConsumeError> {
-        if self.shared.commits == Commits::InTransactions {
-            return Ok(());
-        }
-        let positions = self.shared.assignment.uncommitted();
-        if positions.is_empty() {
-            return Ok(());
-        }
-        let list = assignment::list(&positions);
-        let Err(error) = self.shared.base.commit(&list, CommitMode::Sync) else {
-            positions.iter().for_each(Position::is_committed);
-            return Ok(());
-        };
-        let code = ErrorCode::from(&error);
-        let first = positions[0].topic();
-        let of_one_topic = positions.iter().all(|position| position.topic() == first);
-        let topic = if of_one_topic { &**first } else { "" };
-        let error_type = ConsumerErrorType::of(code);
-        self.metrics.failed(topic, error_type);
-        let group = self.shared.group.clone();
-        let is_unknown =
-            error_type == ConsumerErrorType::TimedOut || code.known() == Some(Code::BrokerTransportFailure);
-        Err(if is_unknown {
-            ConsumeError::CommitUnknown { group, code }
-        } else {
-            ConsumeError::Commit { group, code }
-        })
-    }
-
     fn commit_again_later(&mut self) {
         let interval = match self.shared.commits {
             Commits::Every(interval) => interval,
             Commits::InTransactions => Duration::from_secs(3600),
         };
         self.commit_due = Instant::now() + interval;
-    }
-
-    fn owned(&self, place: &TopicPartition) -> Result<Arc<Slot>, ConsumeError> {
-        let slot = self.shared.assignment.get(&place.topic, place.partition);
-        slot.ok_or_else(|| ConsumeError::NotAssigned {
-            topic: place.topic.clone(),
-            partition: place.partition,
-        })
-    }
-
-    fn pause(&mut self, place: &TopicPartition, paused: bool) -> Result<(), ConsumeError> {
-        let slot = self.owned(place)?;
-        let list = places(&[(place.topic.clone(), place.partition)]);
-        let base = &self.shared.base;
-        let done = if paused {
-            base.pause(&list)
-        } else {
-            base.resume(&list)
-        };
-        done.map_err(|error| refused(place, &error))?;
-        slot.set_paused(paused);
-        Ok(())
-    }
-
-    fn seek(&mut self, place: &TopicPartition, offset: i64) -> Result<(), ConsumeError> {
-        let slot = self.owned(place)?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&place.topic, place.partition, Offset::Offset(offset))
-            .map_err(|error| refused(place, &error))?;
-        self.go_to(list, &[slot]).map_err(|error| refused(place, &error))
-    }
-
-    /// Asks the group, which may know more than we: a transaction whose commit nobody answered. Offsets of one
-    /// that is not decided yet are waited for.
-    fn rewind(&mut self) -> Result<(), ConsumeError> {
-        let group = self.shared.group.clone();
-        let refused = move |error: &rdkafka::error::KafkaError| ConsumeError::Rewind {
-            group: group.clone(),
-            reason: error.to_string(),
-        };
-        let began = assignment::list(&self.shared.assignment.starts());
-        if began.count() == 0 {
-            return Ok(());
-        }
-        self.ask_committed(began).map_err(|error| refused(&error))?;
-        let starts = self.shared.assignment.starts();
-        let slots: Vec<_> = starts.iter().map(|start| start.slot().clone()).collect();
-        let moved = self.go_to(assignment::list(&starts), &slots);
-        moved.map_err(|error| refused(&error))
-    }
-
-    /// Records that came before are dead from here on, wherever they are.
-    fn go_to(
-        &mut self,
-        list: TopicPartitionList,
-        slots: &[Arc<Slot>],
-    ) -> Result<(), rdkafka::error::KafkaError> {
-        let list = self.shared.base.seek_partitions(list, CALL_LIMIT)?;
-        for place in list.elements() {
-            place.error()?;
-        }
-        for slot in slots {
-            self.shared.assignment.renew(slot);
-        }
-        self.last = None;
-        Ok(())
-    }
-
-    /// Leaves the group. The partitions are taken away first, as in any rebalance, and so are committed.
-    fn close(&mut self, queue: &EventQueue<'_>, limit: Duration) -> Result<(), ConsumeError> {
-        let until = Instant::now() + limit;
-        let mut outcome = Ok(());
-        if let Err(error) = self.shared.base.close_queue() {
-            tracing::warn!(consumer_group = %self.shared.group, %error, "close");
-        }
-        while !self.shared.base.closed() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ConsumeError::CloseTimedOut {
-                    group: self.shared.group.clone(),
-                });
-            }
-            let Some(event) = queue.poll(left.min(Duration::from_millis(100))) else {
-                continue;
-            };
-            match event.kind() {
-                Kind::Revoked => outcome = outcome.and(self.revoked(&event.partitions())),
-                Kind::Assigned => self.assigned(&event.partitions()),
-                // Records that come now stay uncommitted, and go to whoever is next.
-                Kind::Fetch | Kind::Error | Kind::Delivery | Kind::Other => {}
-                Kind::Log => {
-                    let line = event.log_line();
-                    log::line(line.level, &line.facility, &line.text);
-                }
-            }
-        }
-        outcome
-    }
-}
-
-fn refused(place: &TopicPartition, error: &rdkafka::error::KafkaError) -> ConsumeError {
-    ConsumeError::Refused {
-        topic: place.topic.clone(),
-        partition: place.partition,
-        reason: error.to_string(),
     }
 }
 
