@@ -4,16 +4,14 @@ Timeouts are short so that the tests are, and the broker lets them be. Every sce
 as well.
 """
 
-import time
-
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from harness.clients import admin, create_topic, unique
+from harness.members import PARTITIONS, drain, fill, settle
 from harness.process import wait_until
 
-PARTITIONS = 12
 SESSION_MS = 6_000
 
 
@@ -25,44 +23,6 @@ def member(broker, group: str, topic: str, **config: object) -> Consumer:
     })
     consumer.subscribe([topic])
     return consumer
-
-
-def owned(consumer: Consumer) -> set[int]:
-    return {partition.partition for partition in consumer.assignment()}
-
-
-def settle(consumers: list[Consumer], seconds: float = 60, seen: list | None = None) -> list[set[int]]:
-    """Polls until the members own every partition between them, each exactly once; what comes goes to `seen`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for consumer in consumers:
-            message = consumer.poll(0.05)
-            if seen is not None and message is not None and message.error() is None:
-                seen.append(message.value())
-        shares = [owned(consumer) for consumer in consumers]
-        if sum(map(len, shares)) == PARTITIONS and set().union(*shares) == set(range(PARTITIONS)) and all(shares):
-            return shares
-    raise AssertionError(f"not settled: {[owned(consumer) for consumer in consumers]}")
-
-
-def drain(consumers: list[Consumer], count: int, seconds: float = 60) -> list[bytes]:
-    values: list[bytes] = []
-    end = time.monotonic() + seconds
-    while len(values) < count and time.monotonic() < end:
-        for consumer in consumers:
-            message = consumer.poll(0.02)
-            if message is not None and message.error() is None:
-                values.append(message.value())
-    return values
-
-
-def fill(broker, topic: str, count: int) -> list[bytes]:
-    values = [f"record {n}".encode() for n in range(count)]
-    producer = Producer({"bootstrap.servers": broker.address, "acks": "all"})
-    for n, value in enumerate(values):
-        producer.produce(topic, value, partition=n % PARTITIONS)
-    assert producer.flush(60) == 0
-    return values
 
 
 def test_members_share_partitions_and_each_record_reaches_the_group_once(broker):

@@ -484,6 +484,8 @@ fn hooks(
 fn group_settings(config: &Config) -> GroupSettings {
     GroupSettings {
         initial_rebalance_delay: config.group_initial_rebalance_delay,
+        consumer_session_timeout: config.group_consumer_session_timeout,
+        consumer_heartbeat_interval: config.group_consumer_heartbeat_interval,
         members_max: config.group_members_max as usize,
         groups_max: config.groups_max,
         offsets_retention: config.offsets_retention,

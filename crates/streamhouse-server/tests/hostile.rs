@@ -232,6 +232,8 @@ fn decode_any(api: ApiKey, version: i16, body: &Bytes) {
             ListTransactions: messages::ListTransactionsRequest,
             GetTelemetrySubscriptions: messages::GetTelemetrySubscriptionsRequest,
             PushTelemetry: messages::PushTelemetryRequest,
+            ConsumerGroupHeartbeat: messages::ConsumerGroupHeartbeatRequest,
+            ConsumerGroupDescribe: messages::ConsumerGroupDescribeRequest,
             ListConfigResources: messages::ListConfigResourcesRequest,
             DescribeTopicPartitions: messages::DescribeTopicPartitionsRequest,
     }

@@ -102,6 +102,10 @@ settings! {
     delete_grace: Span,
     /// How long a new consumer group waits for more members [default: 3s, as Kafka]
     group_initial_rebalance_delay: Span,
+    /// When a silent member of the newer group protocol (KIP-848) is taken for dead [default: 45s, as Kafka]
+    group_consumer_session_timeout: Span,
+    /// How often members of the newer group protocol send heartbeats [default: 5s, as Kafka]
+    group_consumer_heartbeat_interval: Span,
     /// Members a consumer group may have [default: 2000]
     group_members_max: u32,
     /// Most consumer groups that may exist [default: 20000]

@@ -46,6 +46,11 @@ pub enum ConfigError {
          else the writer waits for itself"
     )]
     InflightTooSmall { inflight: u64, flush: u64, message: u64 },
+    #[error(
+        "group_consumer_heartbeat_interval ({interval:?}) must be below group_consumer_session_timeout ({session:?}): \
+         every member would be taken for dead"
+    )]
+    HeartbeatsTooRare { interval: Duration, session: Duration },
     #[error("inline_bytes ({inline}) is larger than flush_bytes ({flush}): no object would be stored")]
     InlineAboveFlush { inline: u64, flush: u64 },
     #[error("frame_bytes_max ({frame}) is smaller than message_bytes_max ({message}) and its request")]
@@ -109,6 +114,8 @@ pub struct Config {
     pub partitions_max: u32,
     pub message_bytes_max: u32,
     pub group_initial_rebalance_delay: Duration,
+    pub group_consumer_session_timeout: Duration,
+    pub group_consumer_heartbeat_interval: Duration,
     pub group_members_max: u32,
     pub groups_max: u32,
     pub offsets_retention: Duration,
@@ -185,6 +192,8 @@ impl Config {
             retention_check_interval: span(layer.retention_check_interval, 300),
             delete_grace: span(layer.delete_grace, 60),
             group_initial_rebalance_delay: span(layer.group_initial_rebalance_delay, 3),
+            group_consumer_session_timeout: span(layer.group_consumer_session_timeout, 45),
+            group_consumer_heartbeat_interval: span(layer.group_consumer_heartbeat_interval, 5),
             group_members_max: layer.group_members_max.unwrap_or(2_000),
             groups_max: layer.groups_max.unwrap_or(20_000),
             offsets_retention: span(layer.offsets_retention, 7 * 24 * 60 * 60),

@@ -15,7 +15,7 @@ pub(super) fn ranges(layer: &Layer) -> Result<(), ConfigError> {
     let size = |value: Option<super::units::Size>| value.map(|size| size.0);
     let span = |value: Option<super::units::Span>| value.map(|span| span.0.as_millis() as u64);
     let count = |value: Option<u32>| value.map(u64::from);
-    let bounds: [(&'static str, Option<u64>, u64, u64); 28] = [
+    let bounds: [(&'static str, Option<u64>, u64, u64); 30] = [
         ("flush_interval", span(layer.flush_interval), 0, 10_000),
         ("flush_bytes", size(layer.flush_bytes), 4 << 10, GIB),
         ("inline_bytes", size(layer.inline_bytes), 0, 1 << 20),
@@ -51,6 +51,18 @@ pub(super) fn ranges(layer: &Layer) -> Result<(), ConfigError> {
             "group_initial_rebalance_delay",
             span(layer.group_initial_rebalance_delay),
             0,
+            day_ms,
+        ),
+        (
+            "group_consumer_session_timeout",
+            span(layer.group_consumer_session_timeout),
+            100,
+            day_ms,
+        ),
+        (
+            "group_consumer_heartbeat_interval",
+            span(layer.group_consumer_heartbeat_interval),
+            10,
             day_ms,
         ),
         ("group_members_max", count(layer.group_members_max), 1, 100_000),
@@ -134,6 +146,12 @@ impl Config {
             return Err(ConfigError::InlineAboveFlush {
                 inline: self.inline_bytes,
                 flush: self.flush_bytes,
+            });
+        }
+        if self.group_consumer_heartbeat_interval >= self.group_consumer_session_timeout {
+            return Err(ConfigError::HeartbeatsTooRare {
+                interval: self.group_consumer_heartbeat_interval,
+                session: self.group_consumer_session_timeout,
             });
         }
         if u64::from(self.frame_bytes_max) < message + REQUEST_OVERHEAD_BYTES {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use streamhouse_metadata::ids::{TopicId, TopicPartition};
-use streamhouse_metadata::model::group::{CommittedOffset, GroupWrite, OffsetOutcome};
+use streamhouse_metadata::model::group::{CommittedOffset, GroupState, GroupWrite, OffsetOutcome};
 use streamhouse_metadata::store::groups::GroupError;
 use streamhouse_metadata::store::transactions::{TransactionError, TransactionOffsets};
 use streamhouse_metadata::store::{LookupError, MetadataStore};
@@ -22,8 +22,14 @@ use tokio::sync::{MutexGuard, Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::state::{Answer, Group, Join, Limits, Millis, Phase, Step, SyncReply, Ticket};
-use super::{GroupFault, JoinReply, MemberId, stored};
+use super::any::AnyGroup;
+use super::consumer::subscription::TopicView;
+use super::consumer::{Beat, BeatReply, ConsumerLimits};
+use super::state::{Answer, Group, Join, Limits, Millis, Step, SyncReply, Ticket};
+use super::{GroupFault, JoinReply, MemberId};
+
+/// How old the topics may be by which groups of the newer protocol are assigned.
+const TOPICS_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// What the operator decided.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +38,9 @@ pub struct GroupSettings {
     pub initial_rebalance_delay: Duration,
     pub session_timeout_min: Duration,
     pub session_timeout_max: Duration,
+    /// Of the newer protocol, where the server says how long a session lasts and how often members beat.
+    pub consumer_session_timeout: Duration,
+    pub consumer_heartbeat_interval: Duration,
     pub members_max: usize,
     pub groups_max: u32,
     /// How long offsets outlive the last member of their group.
@@ -44,6 +53,8 @@ impl Default for GroupSettings {
             initial_rebalance_delay: Duration::from_secs(3),
             session_timeout_min: Duration::from_secs(6),
             session_timeout_max: Duration::from_secs(1_800),
+            consumer_session_timeout: Duration::from_secs(45),
+            consumer_heartbeat_interval: Duration::from_secs(5),
             members_max: 2_000,
             groups_max: 20_000,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
@@ -62,6 +73,8 @@ pub struct Groups {
     stopping: CancellationToken,
     /// Rung when a group was stored.
     stored: Notify,
+    /// The topics of the cluster, and when they were read.
+    topics: tokio::sync::Mutex<(Option<Instant>, Arc<TopicView>)>,
 }
 
 struct Slot {
@@ -72,7 +85,7 @@ struct Slot {
 }
 
 struct Live {
-    group: Group,
+    group: AnyGroup,
     /// `None` while the group is not stored.
     epoch: Option<i64>,
     stored_members: BTreeMap<MemberId, Bytes>,
@@ -130,6 +143,7 @@ impl Groups {
             tickets: AtomicU64::new(1),
             stopping,
             stored: Notify::new(),
+            topics: tokio::sync::Mutex::default(),
         })
     }
 
@@ -171,6 +185,29 @@ impl Groups {
             initial_delay_ms: u64::try_from(self.settings.initial_rebalance_delay.as_millis()).unwrap_or(0),
             members_max: self.settings.members_max,
         }
+    }
+
+    fn consumer_limits(&self) -> ConsumerLimits {
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        ConsumerLimits {
+            session_timeout_ms: millis(self.settings.consumer_session_timeout),
+            heartbeat_interval_ms: millis(self.settings.consumer_heartbeat_interval),
+            members_max: self.settings.members_max,
+        }
+    }
+
+    /// The topics of the cluster, of a second ago at most; the same value while nothing changes.
+    pub(crate) async fn topic_view(&self) -> Result<Arc<TopicView>, GroupFault> {
+        let mut held = self.topics.lock().await;
+        let (read_at, view) = &mut *held;
+        if read_at.is_none_or(|at| at.elapsed() >= TOPICS_AGE_MAX) {
+            let topics: TopicView = self.metadata.topics().await?.into_iter().collect();
+            if topics != **view {
+                *view = Arc::new(topics);
+            }
+            *read_at = Some(Instant::now());
+        }
+        Ok(Arc::clone(view))
     }
 
     /// Runs `work` on the group, loaded; with `create` a group that does not exist is begun in memory.
@@ -249,7 +286,8 @@ impl Groups {
     async fn load(&self, slot: &Arc<Slot>, held: &mut Held<'_>, create: bool) -> Result<bool, GroupFault> {
         let (group, epoch, members) = match self.metadata.claim_group(&slot.name).await? {
             Some(stored) => {
-                let group = stored::restore(&stored, self.limits(), self.now())?;
+                let limits = (self.limits(), self.consumer_limits());
+                let group = AnyGroup::restore(&stored, limits, self.now())?;
                 self.meet(&slot.name).await?;
                 (
                     group,
@@ -257,7 +295,11 @@ impl Groups {
                     stored.members.into_iter().collect(),
                 )
             }
-            None if create => (Group::new(self.limits()), None, BTreeMap::new()),
+            None if create => (
+                AnyGroup::Classic(Group::new(self.limits())),
+                None,
+                BTreeMap::new(),
+            ),
             None => return Ok(false),
         };
         **held = Some(Live {
@@ -300,7 +342,7 @@ impl Groups {
             self.store(slot, live).await?;
         }
         if step.rebalanced {
-            let (generation, members) = (live.group.generation, live.group.members.len());
+            let (generation, members) = (live.group.generation(), live.group.members());
             tracing::info!(consumer_group = %slot.name, generation, members, "generation completed");
             // A generation without members is the end of the last one.
             if members > 0 {
@@ -317,12 +359,7 @@ impl Groups {
     }
 
     async fn store(&self, slot: &Slot, live: &mut Live) -> Result<(), GroupFault> {
-        let members: BTreeMap<MemberId, Bytes> = live
-            .group
-            .members
-            .iter()
-            .map(|(id, member)| (id.clone(), stored::member_payload(member)))
-            .collect();
+        let members = live.group.member_payloads();
         let changed = members
             .iter()
             .filter(|(id, payload)| live.stored_members.get(*id) != Some(payload));
@@ -331,8 +368,8 @@ impl Groups {
         let write = GroupWrite {
             group: slot.name.clone(),
             coordinator_epoch: live.epoch,
-            summary: stored::summary(&live.group),
-            payload: stored::group_payload(&live.group),
+            summary: live.group.summary(),
+            payload: live.group.payload(),
             members: changed.chain(removed.map(|id| (id.clone(), None))).collect(),
         };
         let written = self.metadata.write_group(write, self.settings.groups_max).await;
@@ -442,7 +479,8 @@ impl Groups {
         let joined = self
             .with(name, create, async |slot, live| {
                 let (ticket, answer) = self.ticket(live);
-                let step = live.group.join(self.now(), ticket, join);
+                let group = live.group.joined_as_classic(self.limits())?;
+                let step = group.join(self.now(), ticket, join);
                 self.apply(slot, live, step).await?;
                 Ok(answer)
             })
@@ -467,9 +505,8 @@ impl Groups {
         let answer = self
             .with(name, false, async |slot, live| {
                 let (ticket, answer) = self.ticket(live);
-                let step = live
-                    .group
-                    .sync(self.now(), ticket, identity, protocol, assignments);
+                let group = live.group.classic()?;
+                let step = group.sync(self.now(), ticket, identity, protocol, assignments);
                 self.apply(slot, live, step).await?;
                 Ok(answer)
             })
@@ -489,10 +526,57 @@ impl Groups {
         generation: i32,
     ) -> Result<(), GroupFault> {
         self.with(name, false, async |_, live| {
-            live.group.heartbeat(self.now(), member, instance, generation)
+            let group = live.group.classic()?;
+            group.heartbeat(self.now(), member, instance, generation)
         })
         .await?
         .ok_or(GroupFault::UnknownMember)
+    }
+
+    /// A heartbeat of the newer protocol; with epoch 0 its sender joins, and may begin the group.
+    pub async fn consumer_heartbeat(
+        self: &Arc<Self>,
+        name: &str,
+        beat: Beat,
+    ) -> Result<BeatReply, GroupFault> {
+        let topics = self.topic_view().await?;
+        let joins = beat.epoch == 0;
+        self.with(name, joins, async |slot, live| {
+            let group = match joins {
+                true => live.group.joined_as_consumer(self.consumer_limits())?,
+                false => live.group.consumer()?,
+            };
+            let (reply, step) = group.heartbeat(self.now(), &topics, beat)?;
+            self.apply(slot, live, step).await?;
+            Ok(reply)
+        })
+        .await?
+        .ok_or(GroupFault::UnknownGroup)
+    }
+
+    /// A member of the newer protocol leaves: for good, or, with epoch −2, for a while.
+    pub async fn consumer_leave(
+        self: &Arc<Self>,
+        name: &str,
+        (member, instance): (&str, Option<&str>),
+        epoch: i32,
+    ) -> Result<(), GroupFault> {
+        self.with(name, false, async |slot, live| {
+            let step = live.group.consumer()?.leave(member, instance, epoch)?;
+            self.apply(slot, live, step).await
+        })
+        .await?
+        .ok_or(GroupFault::UnknownGroup)
+    }
+
+    /// Whether offsets may be read under this identity of the newer protocol; the classic one does not ask.
+    pub async fn may_fetch(self: &Arc<Self>, name: &str, member: &str, epoch: i32) -> Result<(), GroupFault> {
+        let checked = self.with(name, false, async |_, live| match &live.group {
+            AnyGroup::Classic(_) => Ok(()),
+            AnyGroup::Consumer(group) => group.may_commit(member, epoch),
+        });
+        // A group that does not exist has no offsets; that is no refusal.
+        checked.await.map(Option::unwrap_or_default)
     }
 
     /// One outcome a member, in the order asked.
@@ -505,7 +589,15 @@ impl Groups {
             .with(name, false, async |slot, live| {
                 let mut outcomes = Vec::with_capacity(members.len());
                 for (member, instance) in members {
-                    let (outcome, step) = live.group.leave(self.now(), member, instance.as_deref());
+                    let instance = instance.as_deref();
+                    let (outcome, step) = match &mut live.group {
+                        AnyGroup::Classic(group) => group.leave(self.now(), member, instance),
+                        // An administrator removes members of either protocol this way.
+                        AnyGroup::Consumer(group) => match group.leave(member, instance, -1) {
+                            Ok(step) => (Ok(()), step),
+                            Err(fault) => (Err(fault), Step::default()),
+                        },
+                    };
                     self.apply(slot, live, step).await?;
                     outcomes.push(outcome);
                 }
@@ -574,7 +666,7 @@ impl Groups {
         partitions: &[TopicPartition],
     ) -> Result<(), GroupFault> {
         self.with(name, false, async |slot, live| {
-            if live.group.phase != Phase::Empty && live.group.protocol_type != "consumer" {
+            if !live.group.is_empty() && !live.group.consumes() {
                 return Err(GroupFault::NotEmpty);
             }
             let epoch = live.epoch.ok_or(GroupFault::UnknownGroup)?;
@@ -588,7 +680,7 @@ impl Groups {
     /// Removes a group without members, with its offsets.
     pub async fn delete(self: &Arc<Self>, name: &str) -> Result<(), GroupFault> {
         self.with(name, false, async |_, live| {
-            if live.group.phase != Phase::Empty {
+            if !live.group.is_empty() {
                 return Err(GroupFault::NotEmpty);
             }
             let Some(epoch) = live.epoch else {
@@ -612,17 +704,17 @@ impl Groups {
     }
 
     /// The group as it is now; `None` when there is none.
-    pub async fn describe(self: &Arc<Self>, name: &str) -> Result<Option<Group>, GroupFault> {
+    pub async fn describe(self: &Arc<Self>, name: &str) -> Result<Option<AnyGroup>, GroupFault> {
         self.with(name, false, async |_, live| Ok(live.group.clone()))
             .await
     }
 
-    /// The phases of the groups in memory, which are newer than what is stored.
-    pub fn phases(&self) -> HashMap<String, Phase> {
+    /// The states of the groups in memory, which are newer than what is stored.
+    pub fn states(&self) -> HashMap<String, GroupState> {
         let slots: Vec<Arc<Slot>> = self.slots.lock().values().cloned().collect();
         let live = slots.iter().filter_map(|slot| {
             let held = slot.live.try_lock().ok()?;
-            Some((slot.name.clone(), held.as_ref()?.group.phase))
+            Some((slot.name.clone(), held.as_ref()?.group.state()))
         });
         live.collect()
     }

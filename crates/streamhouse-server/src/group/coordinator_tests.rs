@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use streamhouse_metadata::model::group::GroupState;
 use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_metadata::testing::FlakyStore;
@@ -13,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::GroupFault;
 use super::coordinator::{GroupSettings, Groups};
-use super::state::{Join, Phase, Profile};
+use super::state::{Join, Profile};
 
-fn store() -> Arc<FlakyStore> {
+pub(super) fn store() -> Arc<FlakyStore> {
     let store = SqliteStore::open(SqliteOptions::new(Location::Memory)).unwrap();
     Arc::new(FlakyStore::new(Arc::new(store)))
 }
 
-fn groups(store: &Arc<FlakyStore>) -> Arc<Groups> {
+pub(super) fn groups(store: &Arc<FlakyStore>) -> Arc<Groups> {
     let settings = GroupSettings {
         initial_rebalance_delay: Duration::ZERO,
         groups_max: 3,
@@ -34,7 +35,7 @@ fn groups(store: &Arc<FlakyStore>) -> Arc<Groups> {
     )
 }
 
-fn join(member: &str, new: &str) -> Join {
+pub(super) fn join(member: &str, new: &str) -> Join {
     Join {
         member: member.to_owned(),
         new_member: new.to_owned(),
@@ -53,7 +54,7 @@ fn join(member: &str, new: &str) -> Join {
 }
 
 /// A group of one member, stable in generation 1.
-async fn stable(groups: &Arc<Groups>, name: &str) {
+pub(super) async fn stable(groups: &Arc<Groups>, name: &str) {
     let joined = groups.join(name, join("", "a")).await.unwrap();
     assert_eq!(joined.generation, 1);
     let given = vec![("a".to_owned(), Bytes::from_static(b"A"))];
@@ -129,7 +130,7 @@ async fn names_that_never_become_groups_are_not_kept() {
             GroupFault::InconsistentProtocol
         );
     }
-    assert!(groups.phases().is_empty());
+    assert!(groups.states().is_empty());
     for name in ["a", "b", "c"] {
         stable(&groups, name).await;
     }
@@ -149,7 +150,7 @@ async fn a_member_that_waits_is_answered_when_another_one_s_request_is_dropped_m
         let groups = Arc::clone(&groups);
         async move { groups.join("g", join("", "b")).await }
     });
-    while groups.describe("g").await.unwrap().unwrap().phase != Phase::PreparingRebalance {
+    while groups.describe("g").await.unwrap().unwrap().state() != GroupState::PreparingRebalance {
         tokio::task::yield_now().await;
     }
     // The last member's leaving is stored; its client goes away at the first pause of that.

@@ -1,9 +1,12 @@
 //! Consumer groups: who is a member, what each consumes, how far each group has come.
 //!
 //! `state` decides (pure), `coordinator` keeps one such machine a group, drives its timers and stores what
-//! it decided before anybody is answered, `stored` is the form in which it lies in the metadata store.
-//! Here are the words they share with the handlers. Not here: the Kafka protocol.
+//! it decided before anybody is answered, `stored` is the form in which it lies in the metadata store. Those
+//! are of the classic protocol; `consumer` has the same three of the newer one (KIP-848), `any` a group of
+//! either. Here are the words they share with the handlers. Not here: the Kafka protocol.
 
+pub mod any;
+pub mod consumer;
 pub mod coordinator;
 mod expiry;
 pub mod state;
@@ -43,6 +46,20 @@ pub enum GroupFault {
     RebalanceInProgress,
     #[error("another member has this instance id now")]
     FencedInstance,
+    #[error("the member's epoch is not the one it was given")]
+    FencedEpoch,
+    #[error("the member has got another epoch meanwhile")]
+    StaleEpoch,
+    #[error("another member has this instance id and has not left")]
+    UnreleasedInstance,
+    #[error("there is no assignor {0}")]
+    UnknownAssignor(String),
+    #[error("the pattern cannot be used: {0}")]
+    InvalidPattern(String),
+    #[error("{0}")]
+    Malformed(&'static str),
+    #[error("the group follows another protocol")]
+    OtherProtocol,
     #[error("the member shares no protocol with the group")]
     InconsistentProtocol,
     #[error("join again with the member id {0}")]

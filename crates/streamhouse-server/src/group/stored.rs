@@ -33,14 +33,14 @@ struct MemberForm {
     assignment: Vec<u8>,
 }
 
-fn encode<T: Serialize>(form: &T) -> Bytes {
+pub(super) fn encode<T: Serialize>(form: &T) -> Bytes {
     // Into memory, of plain values: there is nothing that could fail.
     postcard::to_extend(form, vec![VERSION])
         .map(Bytes::from)
         .unwrap_or_default()
 }
 
-fn decode<'a, T: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T, StoreError> {
+pub(super) fn decode<'a, T: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T, StoreError> {
     let damaged = |why: String| StoreError::Damaged(format!("{what}: {why}"));
     match bytes.split_first() {
         Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| damaged(error.to_string())),

@@ -18,8 +18,8 @@ use crate::telemetry::Software;
 
 /// First version that tells of features.
 const FEATURES_FROM: i16 = 3;
-/// Each with its level. `transaction.version` 2 is KIP-890 part 2.
-const FEATURES: &[(&str, i16)] = &[("transaction.version", 2)];
+/// Each with its level: `group.version` 1 is KIP-848, `transaction.version` 2 KIP-890 part 2.
+const FEATURES: &[(&str, i16)] = &[("group.version", 1), ("transaction.version", 2)];
 
 pub async fn handle(context: &RequestContext, request: ApiVersionsRequest) -> Result<Response, EncodeError> {
     let named = context.head.version < 3

@@ -11,6 +11,7 @@ use super::context::RequestContext;
 use super::error_code;
 use super::response::{EncodeError, Response};
 use crate::group::GroupFault;
+use crate::group::any::AnyGroup;
 use crate::group::state::{Group, Phase};
 
 /// First version in which a group that does not exist is an error.
@@ -39,8 +40,9 @@ pub async fn handle(
         };
         let answer = DescribedGroup::default();
         let answer = match found {
-            Ok(Some(group)) => describe(&group),
-            Ok(None) => {
+            Ok(Some(AnyGroup::Classic(group))) => describe(&group),
+            // A group of the newer protocol is described by ConsumerGroupDescribe.
+            Ok(Some(AnyGroup::Consumer(_)) | None) => {
                 let dead = answer.with_group_state(StrBytes::from_static_str("Dead"));
                 match context.head.version >= NOT_FOUND {
                     true => dead

@@ -8,7 +8,6 @@ use kafka_protocol::protocol::StrBytes;
 use streamhouse_metadata::model::group::GroupKind;
 
 use super::context::RequestContext;
-use super::describe_groups::phase_name;
 use super::error_code;
 use super::response::{EncodeError, Response};
 use crate::cluster_view::state_name;
@@ -20,15 +19,13 @@ pub async fn handle(context: &RequestContext, request: ListGroupsRequest) -> Res
             ListGroupsResponse::default().with_error_code(error_code::store(&error).code())
         }
         Ok(groups) => {
-            let phases = context.agent.groups.phases();
+            let states = context.agent.groups.states();
             let wanted = |filter: &[StrBytes], value: &str| {
                 filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
             };
             let listed = groups.into_iter().filter_map(|found| {
-                let state = match phases.get(&found.group) {
-                    Some(phase) => phase_name(*phase),
-                    None => state_name(found.summary.state),
-                };
+                let newest = states.get(&found.group).copied();
+                let state = state_name(newest.unwrap_or(found.summary.state));
                 let kind = match found.summary.kind {
                     GroupKind::Classic => "classic",
                     GroupKind::Consumer => "consumer",

@@ -8,6 +8,8 @@
 pub mod alter_partition_reassignments;
 pub mod api_versions;
 pub mod configs;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod context;
 pub mod create_partitions;
 pub mod create_topics;
@@ -118,6 +120,8 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::DescribeProducers, 0, 0),
     served(ApiKey::DescribeTransactions, 0, 0),
     served(ApiKey::ListTransactions, 0, 1),
+    served(ApiKey::ConsumerGroupHeartbeat, 0, 1),
+    served(ApiKey::ConsumerGroupDescribe, 0, 1),
     served(ApiKey::GetTelemetrySubscriptions, 0, 0),
     served(ApiKey::PushTelemetry, 0, 0),
     served(ApiKey::ListConfigResources, 0, 1),
@@ -197,6 +201,8 @@ pub async fn handle(
         ApiKey::DescribeClientQuotas => answer!(quotas::describe::handle),
         ApiKey::AlterClientQuotas => answer!(quotas::alter::handle),
         ApiKey::DescribeCluster => answer!(describe_cluster::handle),
+        ApiKey::ConsumerGroupHeartbeat => answer!(consumer_group_heartbeat::handle),
+        ApiKey::ConsumerGroupDescribe => answer!(consumer_group_describe::handle),
         ApiKey::DescribeTopicPartitions => answer!(describe_topic_partitions::handle),
         ApiKey::AddPartitionsToTxn => answer!(transactions::add_partitions::handle),
         ApiKey::AddOffsetsToTxn => answer!(transactions::add_offsets::handle),

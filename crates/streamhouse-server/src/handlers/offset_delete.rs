@@ -14,7 +14,7 @@ use super::error_code::{self, NONE, RequestFault};
 use super::response::{EncodeError, Response};
 use super::topics::TopicKey;
 use crate::group::GroupFault;
-use crate::group::state::Group;
+use crate::group::any::AnyGroup;
 
 pub async fn handle(context: &RequestContext, request: OffsetDeleteRequest) -> Result<Response, EncodeError> {
     let response = match delete(context, request).await {
@@ -76,7 +76,14 @@ async fn delete(
     Ok(topics)
 }
 
-fn is_subscribed(group: &Group, topic: &str) -> bool {
+fn is_subscribed(group: &AnyGroup, topic: &str) -> bool {
+    let group = match group {
+        AnyGroup::Classic(group) => group,
+        AnyGroup::Consumer(group) => {
+            let mut members = group.members.values();
+            return members.any(|member| member.profile.subscription.wants(topic));
+        }
+    };
     group.members.values().any(|member| {
         member.profile.protocols.iter().any(|(_, metadata)| {
             let mut bytes = metadata.clone();

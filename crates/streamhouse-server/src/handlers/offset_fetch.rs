@@ -1,7 +1,8 @@
 //! OffsetFetch v1–v9: how far groups have come (many groups from v8, KIP-447 stability from v7).
 //!
 //! Linearizable: every answer is a metadata read that began after the request; the coordinator keeps no
-//! offsets. A partition or topic that does not exist has no committed offset, as in Kafka.
+//! offsets. A member of the newer protocol (KIP-848) that names its epoch is told when it is not its own any
+//! more (v9). A partition or topic that does not exist has no committed offset, as in Kafka.
 
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
@@ -36,7 +37,12 @@ pub async fn handle(context: &RequestContext, request: OffsetFetchRequest) -> Re
                     .collect()
             });
             let answer = OffsetFetchResponseGroup::default();
-            let answer = match find(context, &asked.group_id, wanted).await {
+            let member = asked.member_id.as_deref().unwrap_or_default();
+            let found = match may_read(context, &asked.group_id, (member, asked.member_epoch)).await {
+                Ok(()) => find(context, &asked.group_id, wanted).await,
+                Err(code) => Err(code),
+            };
+            let answer = match found {
                 Ok(found) => {
                     answer.with_topics(found.into_iter().map(|topic| batched(topic, stable)).collect())
                 }
@@ -69,6 +75,20 @@ pub async fn handle(context: &RequestContext, request: OffsetFetchRequest) -> Re
     let codes = partitions.map(|partition| partition.error_code);
     let outcome = error_code::worst(codes.chain([response.error_code]));
     Response::encode(&context.head, &response, outcome)
+}
+
+/// Nobody who says who it is reads under an epoch that is not its own (any more).
+async fn may_read(context: &RequestContext, group: &str, (member, epoch): (&str, i32)) -> Result<(), i16> {
+    if group.is_empty() || (member.is_empty() && epoch < 0) {
+        return Ok(());
+    }
+    let groups = &context.agent.groups;
+    groups.may_fetch(group, member, epoch).await.map_err(|fault| {
+        context.report_group(&fault);
+        let code = error_code::group(&fault).code();
+        context.count_refused(None, Some(group), code);
+        code
+    })
 }
 
 /// The offsets asked for, or all there are.

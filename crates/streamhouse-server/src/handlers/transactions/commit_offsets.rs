@@ -13,6 +13,7 @@ use streamhouse_metadata::model::group::CommittedOffset;
 use streamhouse_metadata::store::transactions::TransactionError;
 
 use super::asking;
+use crate::group::GroupFault;
 use crate::handlers::context::RequestContext;
 use crate::handlers::error_code::{self, NONE, RequestFault};
 use crate::handlers::offset_commit::METADATA_BYTES_MAX;
@@ -79,6 +80,8 @@ pub async fn handle(
 
 fn fault_code(fault: &TransactionFault, version: i16) -> i16 {
     match fault {
+        // No version of this API knows member epochs by name.
+        TransactionFault::Group(GroupFault::StaleEpoch) => ResponseError::IllegalGeneration.code(),
         TransactionFault::Refused(TransactionError::InvalidState(_)) if version >= ABORTABLE => {
             ResponseError::TransactionAbortable.code()
         }

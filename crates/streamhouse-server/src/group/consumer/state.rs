@@ -1,0 +1,515 @@
+//! A consumer group of the newer protocol as a pure state machine: heartbeats and the passing of time in,
+//! answers and the need to store out.
+//!
+//! It follows Kafka's group coordinator (KIP-848). The group's epoch rises with whatever changes who should
+//! consume what; then everybody gets a target, and each member is moved there at its own heartbeats (see
+//! `member`). Invariants: no partition is held by two members; a refused request changes nothing; what
+//! changed is stored before it is answered ([`Step::store`]). Time is milliseconds on the coordinator's own
+//! clock. Not here: timers, the metadata store, offsets.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use streamhouse_metadata::ids::{TopicId, TopicPartition};
+use streamhouse_metadata::model::group::GroupState;
+
+use super::Assignment;
+use super::assignor::{Assignor, Wish};
+use super::member::{AWAY, Member, MemberState, Profile, Standing};
+use super::subscription::{Pattern, Subscription, TopicView};
+use crate::group::state::{Millis, Step};
+use crate::group::{GroupFault, MemberId};
+
+/// Bounds that the operator sets.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumerLimits {
+    pub session_timeout_ms: u64,
+    pub heartbeat_interval_ms: u64,
+    pub members_max: usize,
+}
+
+/// A heartbeat; what is `None` is as it was.
+#[derive(Clone, Debug, Default)]
+pub struct Beat {
+    pub member: MemberId,
+    /// 0 joins.
+    pub epoch: i32,
+    pub instance: Option<String>,
+    pub rack: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
+    pub rebalance_timeout_ms: Option<u64>,
+    pub names: Option<BTreeSet<String>>,
+    /// `Some(None)`: no pattern any more.
+    pub pattern: Option<Option<Pattern>>,
+    pub assignor: Option<Assignor>,
+    /// What the member has, if it says so.
+    pub owned: Option<Assignment>,
+}
+
+impl Beat {
+    fn joins(&self) -> bool {
+        self.epoch == 0
+    }
+
+    /// The member said all it could, so it is told all there is.
+    fn is_full(&self) -> bool {
+        let subscribed = self.names.is_some() || self.pattern.is_some();
+        self.joins() || (self.rebalance_timeout_ms.is_some() && subscribed && self.owned.is_some())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeatReply {
+    pub member: MemberId,
+    pub epoch: i32,
+    /// What the member is to have now, where it may not know.
+    pub assignment: Option<Assignment>,
+}
+
+/// A topic that somebody in the group wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    pub name: String,
+    pub partitions: i32,
+}
+
+/// How a heartbeat's sender becomes a member.
+enum Admission {
+    Known,
+    New,
+    /// Takes the place of a static member that is away, or is it again.
+    InPlaceOf(MemberId),
+}
+
+/// See the module's head.
+#[derive(Clone, Debug)]
+pub struct ConsumerGroup {
+    /// Of the latest change, and of the assignment that answers it.
+    pub epoch: i32,
+    pub assignment_epoch: i32,
+    pub members: BTreeMap<MemberId, Member>,
+    /// What the group wants of what there is, at its epoch.
+    pub subscribed: BTreeMap<TopicId, Subscribed>,
+    statics: BTreeMap<String, MemberId>,
+    holders: HashMap<TopicPartition, MemberId>,
+    /// The topics at which it looked last.
+    seen: Option<Arc<TopicView>>,
+    limits: ConsumerLimits,
+}
+
+impl ConsumerGroup {
+    /// A group without members; `epoch` is the generation of the classic group that it was, or 0.
+    #[must_use]
+    pub fn new(limits: ConsumerLimits, epoch: i32) -> Self {
+        Self {
+            epoch,
+            assignment_epoch: epoch,
+            members: BTreeMap::new(),
+            subscribed: BTreeMap::new(),
+            statics: BTreeMap::new(),
+            holders: HashMap::new(),
+            seen: None,
+            limits,
+        }
+    }
+
+    /// A group as it was stored; all timers start anew.
+    #[must_use]
+    pub fn restored(
+        limits: ConsumerLimits,
+        (epoch, assignment_epoch): (i32, i32),
+        subscribed: BTreeMap<TopicId, Subscribed>,
+        members: BTreeMap<MemberId, (Profile, Standing, Assignment)>,
+        now: Millis,
+    ) -> Self {
+        let mut group = Self::new(limits, epoch);
+        group.assignment_epoch = assignment_epoch;
+        group.subscribed = subscribed;
+        for (id, (profile, standing, target)) in members {
+            if let Some(instance) = &profile.instance {
+                group.statics.insert(instance.clone(), id.clone());
+            }
+            let revoking = standing.state == MemberState::Unrevoked;
+            let member = Member {
+                session_deadline: now + limits.session_timeout_ms,
+                revocation_deadline: revoking.then_some(now + profile.rebalance_timeout_ms),
+                profile,
+                standing,
+                target,
+            };
+            group.hold(&id, &member.standing);
+            group.members.insert(id, member);
+        }
+        group
+    }
+
+    #[must_use]
+    pub fn state(&self) -> GroupState {
+        let arrived = |member: &Member| {
+            let standing = &member.standing;
+            standing.epoch == self.assignment_epoch && standing.state == MemberState::Stable
+        };
+        if self.members.is_empty() {
+            GroupState::Empty
+        } else if self.epoch > self.assignment_epoch {
+            GroupState::Assigning
+        } else if self.members.values().all(arrived) {
+            GroupState::Stable
+        } else {
+            GroupState::Reconciling
+        }
+    }
+
+    /// The assignor that most members ask for.
+    #[must_use]
+    pub fn assignor(&self) -> Assignor {
+        let mut votes: BTreeMap<Assignor, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            if let Some(assignor) = member.profile.assignor {
+                *votes.entry(assignor).or_default() += 1;
+            }
+        }
+        let most = votes.into_iter().max_by(|(a, x), (b, y)| x.cmp(y).then(b.cmp(a)));
+        most.map_or_else(Assignor::default, |(assignor, _)| assignor)
+    }
+
+    /// # Errors
+    /// A member that is unknown, fenced or one too many. Nothing has changed then.
+    pub fn heartbeat(
+        &mut self,
+        now: Millis,
+        topics: &Arc<TopicView>,
+        beat: Beat,
+    ) -> Result<(BeatReply, Step), GroupFault> {
+        let admission = self.admit(&beat)?;
+        let mut step = Step::default();
+        let id = beat.member.clone();
+        match &admission {
+            Admission::Known => {}
+            Admission::New => step.store = true,
+            Admission::InPlaceOf(old) => {
+                self.replace(old, &id);
+                step.store = true;
+            }
+        }
+        let is_new = matches!(admission, Admission::New);
+        let (owned, is_full) = (beat.owned.clone(), beat.is_full());
+        let subscription_changed = self.take_profile(now, beat, is_new, &mut step);
+        let looked = self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, topics));
+        if subscription_changed || !looked {
+            self.seen = Some(Arc::clone(topics));
+            self.assign(topics, subscription_changed, &mut step);
+        }
+        let before = self.members.get(&id).map(|member| member.standing.clone());
+        self.reconcile(now, &id, owned.as_ref());
+        let Some(member) = self.members.get(&id) else {
+            return Err(GroupFault::UnknownMember);
+        };
+        let standing = &member.standing;
+        step.store |= before.as_ref() != Some(standing);
+        let moved = before.is_none_or(|before| before.assigned != standing.assigned);
+        let reply = BeatReply {
+            epoch: standing.epoch,
+            assignment: (is_full || moved).then(|| standing.assigned.clone()),
+            member: id,
+        };
+        Ok((reply, step))
+    }
+
+    fn admit(&self, beat: &Beat) -> Result<Admission, GroupFault> {
+        let known = match &beat.instance {
+            None => self
+                .members
+                .contains_key(&beat.member)
+                .then(|| beat.member.clone()),
+            Some(instance) => self.statics.get(instance).cloned(),
+        };
+        let Some(known) = known else {
+            if !beat.joins() {
+                return Err(GroupFault::UnknownMember);
+            }
+            if self.members.len() >= self.limits.members_max {
+                return Err(GroupFault::Full);
+            }
+            return Ok(Admission::New);
+        };
+        let Some(member) = self.members.get(&known) else {
+            return Err(GroupFault::UnknownMember);
+        };
+        let is_away = member.standing.epoch == AWAY;
+        match (beat.joins(), known == beat.member) {
+            (true, _) if is_away => Ok(Admission::InPlaceOf(known)),
+            (true, true) => Ok(Admission::Known),
+            (true, false) => Err(GroupFault::UnreleasedInstance),
+            (false, false) => Err(GroupFault::FencedInstance),
+            (false, true) => {
+                require_epoch(&member.standing, beat)?;
+                Ok(Admission::Known)
+            }
+        }
+    }
+
+    /// A static member is back, maybe under another id: it goes on with what it had.
+    fn replace(&mut self, old: &str, new: &str) {
+        let Some(mut member) = self.members.remove(old) else {
+            return;
+        };
+        self.release(&member.standing);
+        member.standing = Standing {
+            assigned: std::mem::take(&mut member.standing.assigned),
+            ..Standing::default()
+        };
+        if let Some(instance) = &member.profile.instance {
+            self.statics.insert(instance.clone(), new.to_owned());
+        }
+        self.hold(new, &member.standing);
+        self.members.insert(new.to_owned(), member);
+    }
+
+    /// Takes over what the member says of itself; whether that changes what it wants.
+    fn take_profile(&mut self, now: Millis, beat: Beat, is_new: bool, step: &mut Step) -> bool {
+        let session_deadline = now + self.limits.session_timeout_ms;
+        if is_new && let Some(instance) = &beat.instance {
+            self.statics.insert(instance.clone(), beat.member.clone());
+        }
+        let member = self.members.entry(beat.member).or_insert_with(|| Member {
+            profile: Profile {
+                instance: None,
+                rack: None,
+                client_id: String::new(),
+                client_host: String::new(),
+                rebalance_timeout_ms: 0,
+                subscription: Subscription::default(),
+                assignor: None,
+            },
+            standing: Standing::default(),
+            target: Assignment::default(),
+            session_deadline,
+            revocation_deadline: None,
+        });
+        member.session_deadline = session_deadline;
+        let before = member.profile.clone();
+        let profile = &mut member.profile;
+        if is_new {
+            profile.instance = beat.instance;
+        }
+        profile.client_id = beat.client_id;
+        profile.client_host = beat.client_host;
+        if beat.rack.is_some() {
+            profile.rack = beat.rack;
+        }
+        if let Some(timeout) = beat.rebalance_timeout_ms {
+            profile.rebalance_timeout_ms = timeout;
+        }
+        if let Some(names) = beat.names {
+            profile.subscription.names = names;
+        }
+        if let Some(pattern) = beat.pattern {
+            profile.subscription.pattern = pattern;
+        }
+        if beat.assignor.is_some() {
+            profile.assignor = beat.assignor;
+        }
+        step.store |= *profile != before;
+        is_new || profile.subscription != before.subscription || profile.assignor != before.assignor
+    }
+
+    /// Looks at what the group wants of the topics there are; if that, or a member, changed, everybody gets a
+    /// new target in a new epoch.
+    fn assign(&mut self, topics: &TopicView, changed: bool, step: &mut Step) {
+        let wants: Vec<BTreeSet<TopicId>> = {
+            let members = self.members.values();
+            members
+                .map(|member| member.profile.subscription.resolve(topics))
+                .collect()
+        };
+        let wanted: BTreeSet<TopicId> = wants.iter().flatten().copied().collect();
+        let all = topics.0.iter().filter(|(_, topic)| wanted.contains(&topic.id));
+        let subscribed: BTreeMap<TopicId, Subscribed> = all
+            .map(|(name, topic)| {
+                let (name, partitions) = (name.clone(), topic.partitions);
+                (topic.id, Subscribed { name, partitions })
+            })
+            .collect();
+        if !changed && subscribed == self.subscribed {
+            return;
+        }
+        self.subscribed = subscribed;
+        self.epoch = self.epoch.saturating_add(1);
+        self.assignment_epoch = self.epoch;
+        let counts = self.subscribed.iter().map(|(id, topic)| (*id, topic.partitions));
+        let counts: BTreeMap<TopicId, i32> = counts.collect();
+        let wishes: Vec<Wish<'_>> = self
+            .members
+            .iter()
+            .zip(&wants)
+            .map(|((id, member), topics)| Wish {
+                rank: member.profile.instance.as_deref().unwrap_or(id),
+                topics,
+                had: &member.target,
+            })
+            .collect();
+        let targets = self.assignor().assign(&wishes, &counts);
+        for (member, target) in self.members.values_mut().zip(targets) {
+            member.target = target;
+        }
+        step.store = true;
+        step.rebalanced = true;
+    }
+
+    fn reconcile(&mut self, now: Millis, id: &str, owned: Option<&Assignment>) {
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        let to = (self.assignment_epoch, &member.target);
+        let next = member
+            .standing
+            .reconciled(to, owned, |partition| self.holders.contains_key(&partition));
+        if next == member.standing {
+            return;
+        }
+        let before = member.standing.clone();
+        self.release(&before);
+        self.hold(id, &next);
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        member.revocation_deadline = (next.state == MemberState::Unrevoked).then(|| {
+            // The same revocation goes on; another one has its own time.
+            let going_on = before.revoking == next.revoking;
+            let fresh = now + member.profile.rebalance_timeout_ms;
+            member.revocation_deadline.filter(|_| going_on).unwrap_or(fresh)
+        });
+        member.standing = next;
+    }
+
+    fn hold(&mut self, id: &str, standing: &Standing) {
+        for partition in standing.held() {
+            self.holders.insert(partition, id.to_owned());
+        }
+    }
+
+    fn release(&mut self, standing: &Standing) {
+        for partition in standing.held() {
+            self.holders.remove(&partition);
+        }
+    }
+
+    /// A member leaves for good, or, if it is static, for a while (`epoch` [`AWAY`]).
+    ///
+    /// # Errors
+    /// [`GroupFault::UnknownMember`], [`GroupFault::FencedInstance`].
+    pub fn leave(&mut self, member: &str, instance: Option<&str>, epoch: i32) -> Result<Step, GroupFault> {
+        let id = match instance {
+            None => member,
+            Some(instance) => match self.statics.get(instance) {
+                None => return Err(GroupFault::UnknownMember),
+                Some(holder) if !member.is_empty() && holder != member => {
+                    return Err(GroupFault::FencedInstance);
+                }
+                Some(holder) => holder,
+            },
+        }
+        .to_owned();
+        let mut step = Step::default();
+        let Some(leaving) = self.members.get_mut(&id) else {
+            return Err(GroupFault::UnknownMember);
+        };
+        if epoch == AWAY && leaving.profile.instance.is_some() {
+            // What it was giving up is given up; the rest waits for it until its session ends.
+            let given_up = std::mem::take(&mut leaving.standing.revoking);
+            leaving.standing.epoch = AWAY;
+            leaving.standing.state = MemberState::Stable;
+            leaving.revocation_deadline = None;
+            for partition in given_up.partitions() {
+                self.holders.remove(&partition);
+            }
+            step.store = true;
+            return Ok(step);
+        }
+        self.remove(&[id], &mut step);
+        Ok(step)
+    }
+
+    fn remove(&mut self, ids: &[MemberId], step: &mut Step) {
+        for id in ids {
+            if let Some(member) = self.members.remove(id) {
+                self.release(&member.standing);
+            }
+        }
+        self.statics.retain(|_, holder| !ids.contains(holder));
+        // Whoever stays is judged by the topics known; a heartbeat brings newer ones.
+        let topics = self.seen.clone().unwrap_or_else(|| Arc::new(self.remembered()));
+        self.assign(&topics, true, step);
+    }
+
+    /// The topics that were wanted when the group was stored.
+    fn remembered(&self) -> TopicView {
+        let topics = self.subscribed.iter().map(|(id, topic)| {
+            let (id, partitions) = (*id, topic.partitions);
+            let known = super::subscription::KnownTopic { id, partitions };
+            (topic.name.clone(), known)
+        });
+        TopicView(topics.collect())
+    }
+
+    /// Lets time pass: members that were not heard of, or did not give up in time what they had to.
+    pub fn tick(&mut self, now: Millis) -> Step {
+        let mut step = Step::default();
+        let late = |member: &Member| {
+            let unrevoked = member.revocation_deadline.is_some_and(|deadline| deadline <= now);
+            unrevoked || member.session_deadline <= now
+        };
+        let members = self.members.iter().filter(|(_, member)| late(member));
+        let gone: Vec<MemberId> = members.map(|(id, _)| id.clone()).collect();
+        if !gone.is_empty() {
+            self.remove(&gone, &mut step);
+        }
+        step
+    }
+
+    /// When [`Self::tick`] has to be called at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let deadlines = self.members.values().flat_map(|member| {
+            let revocation = member.revocation_deadline;
+            [Some(member.session_deadline), revocation].into_iter().flatten()
+        });
+        deadlines.min()
+    }
+
+    /// Whether offsets may be committed, or read, under this identity.
+    ///
+    /// # Errors
+    /// [`GroupFault::UnknownMember`], [`GroupFault::StaleEpoch`].
+    pub fn may_commit(&self, member: &str, epoch: i32) -> Result<(), GroupFault> {
+        if epoch < 0 && self.members.is_empty() {
+            return Ok(());
+        }
+        let found = self.members.get(member).ok_or(GroupFault::UnknownMember)?;
+        if found.standing.epoch == epoch {
+            Ok(())
+        } else {
+            Err(GroupFault::StaleEpoch)
+        }
+    }
+}
+
+/// The member's own epoch; or the one before, from a member that did not get its last answer: then it cannot
+/// have anything that it was not given before.
+fn require_epoch(standing: &Standing, beat: &Beat) -> Result<(), GroupFault> {
+    if beat.epoch == standing.epoch {
+        return Ok(());
+    }
+    let missed = beat.epoch == standing.previous_epoch
+        && beat
+            .owned
+            .as_ref()
+            .is_some_and(|owned| owned.is_within(&standing.assigned));
+    if missed {
+        Ok(())
+    } else {
+        Err(GroupFault::FencedEpoch)
+    }
+}

@@ -1,0 +1,213 @@
+"""Consumer groups of the newer protocol (KIP-848): the server assigns, members follow step by step.
+
+Timeouts are short so that the tests are. Every scenario runs on Apache Kafka as well.
+"""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from confluent_kafka import Consumer, ConsumerGroupType, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
+
+from harness.clients import admin, create_topic, unique
+from harness.members import PARTITIONS, drain, fill, owned, settle
+
+KAFKA = {
+    "group.consumer.min.session.timeout.ms": 1_000,
+    "group.consumer.session.timeout.ms": 4_000,
+    "group.consumer.min.heartbeat.interval.ms": 100,
+    "group.consumer.heartbeat.interval.ms": 300,
+    "group.consumer.assignors": "uniform,range",
+}
+FLAGS = {"group_consumer_session_timeout": "4s", "group_consumer_heartbeat_interval": "300ms"}
+
+# A member that owns something, says so, and goes on until it is killed.
+MEMBER = """
+import sys
+from confluent_kafka import Consumer
+address, topic = sys.argv[1:]
+consumer = Consumer({"bootstrap.servers": address, "group.id": topic, "group.protocol": "consumer"})
+consumer.subscribe([topic])
+while True:
+    consumer.poll(0.1)
+    print(len(consumer.assignment()), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def quick(on_kafka, tmp_path_factory):
+    """A broker with short sessions that this module shares."""
+    from conftest import start_broker
+
+    flags = {name.replace("_", "-"): value for name, value in FLAGS.items()}
+    broker = start_broker(on_kafka, tmp_path_factory.mktemp("quick"), KAFKA, flags, {}).start()
+    yield broker
+    broker.kill()
+
+
+def member(broker, group: str, *topics: str, **config: object) -> Consumer:
+    consumer = Consumer({
+        "bootstrap.servers": broker.address, "group.id": group, "group.protocol": "consumer",
+        "auto.offset.reset": "earliest", "enable.auto.commit": False, "topic.metadata.refresh.interval.ms": 1_000,
+        **config,
+    })
+    consumer.subscribe(list(topics))
+    return consumer
+
+
+def classic(broker, group: str, topic: str) -> Consumer:
+    return member(broker, group, topic, **{"group.protocol": "classic", "session.timeout.ms": 6_000})
+
+
+def even(consumers: list[Consumer], seen: list) -> None:
+    """Waits until the members share evenly; on their way there they may own everything, and be uneven still."""
+    end = time.monotonic() + 60
+    while True:
+        sizes = sorted(map(len, settle(consumers, seen=seen)))
+        if sizes[-1] - sizes[0] <= 1:
+            return
+        assert time.monotonic() < end, sizes
+
+
+def close(*consumers: Consumer) -> None:
+    for consumer in consumers:
+        consumer.close()
+
+
+@pytest.mark.parametrize("assignor", ["uniform", "range"])
+def test_up_to_five_members_share_partitions_and_each_record_reaches_the_group_once(quick, assignor):
+    topic = create_topic(quick.address, unique(f"shared-{assignor}"), PARTITIONS)
+    consumers = []
+    sent, got = [], []
+    for _ in range(5):
+        consumers.append(member(quick, topic, topic, **{"group.remote.assignor": assignor}))
+        even(consumers, got)
+        sent += fill(quick, topic, 60)
+        got += drain(consumers, len(sent) - len(got))
+        for consumer in consumers:
+            consumer.commit(asynchronous=False)
+    close(consumers.pop(), consumers.pop(0))
+    even(consumers, got)
+    sent += fill(quick, topic, 60)
+    got += drain(consumers, len(sent) - len(got))
+    assert drain(consumers, 1, seconds=1) == []
+    # Everybody committed before anything moved: nothing came twice.
+    assert sorted(got) == sorted(sent)
+    close(*consumers)
+
+
+def test_a_member_that_is_killed_loses_its_partitions_when_its_session_ends(quick):
+    topic = create_topic(quick.address, unique("crash"), PARTITIONS)
+    survivor = member(quick, topic, topic)
+    settle([survivor])
+    victim = subprocess.Popen([sys.executable, "-c", MEMBER, quick.address, topic], stdout=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 60
+        # Both are needed: the survivor gives up only while it polls.
+        while len(owned(survivor)) != PARTITIONS // 2 and time.monotonic() < end:
+            survivor.poll(0.05)
+        assert len(owned(survivor)) == PARTITIONS // 2
+        while int(victim.stdout.readline()) != PARTITIONS // 2:
+            survivor.poll(0)
+            assert time.monotonic() < end
+    finally:
+        victim.kill()
+        victim.wait()
+    assert settle([survivor]) == [set(range(PARTITIONS))]
+    close(survivor)
+
+
+def test_a_static_member_comes_back_to_its_partitions(quick):
+    topic = create_topic(quick.address, unique("static"), PARTITIONS)
+    other = member(quick, topic, topic)
+    fixed = member(quick, topic, topic, **{"group.instance.id": "fixed"})
+    shares = settle([other, fixed])
+    close(fixed)
+    back = member(quick, topic, topic, **{"group.instance.id": "fixed"})
+    assert settle([other, back]) == shares
+    close(other, back)
+
+
+def test_partitions_that_are_added_and_topics_that_match_later_are_assigned(quick):
+    prefix = unique("log")
+    first = create_topic(quick.address, f"{prefix}-a", 2)
+    consumer = member(quick, prefix, f"^{prefix}-.*")
+
+    def assigned() -> set[tuple[str, int]]:
+        consumer.poll(0.05)
+        return {(each.topic, each.partition) for each in consumer.assignment()}
+
+    def wait(wanted: set[tuple[str, int]]) -> None:
+        end = time.monotonic() + 60
+        while (now := assigned()) != wanted:
+            assert time.monotonic() < end, f"{now} is not {wanted}"
+
+    wait({(first, 0), (first, 1)})
+    client: AdminClient = admin(quick.address)
+    client.create_partitions([NewPartitions(first, 3)])[first].result(20)
+    wait({(first, 0), (first, 1), (first, 2)})
+    second = create_topic(quick.address, f"{prefix}-b", 1)
+    create_topic(quick.address, f"not-{prefix}-c", 1)
+    wait({(first, 0), (first, 1), (first, 2), (second, 0)})
+    client.delete_topics([second])[second].result(20)
+    wait({(first, 0), (first, 1), (first, 2)})
+    close(consumer)
+
+
+def test_a_group_goes_on_where_it_was_after_the_broker_was_killed(new_broker):
+    broker = new_broker(kafka=KAFKA, **FLAGS)
+    topic = create_topic(broker.address, unique("resumed"), PARTITIONS)
+    consumers = [member(broker, topic, topic) for _ in range(2)]
+    even(consumers, [])
+    fill(broker, topic, 120)
+    assert len(drain(consumers, 120)) == 120
+    for consumer in consumers:
+        consumer.commit(asynchronous=False)
+    broker.kill()
+    broker.start()
+    sent, got = set(fill(broker, topic, 24)), set()
+    end = time.monotonic() + 60
+    # A record may come twice around the restart; none may be left out.
+    while not got >= sent and time.monotonic() < end:
+        got |= set(drain(consumers, 1, seconds=1))
+    assert got >= sent
+    even(consumers, [])
+    close(*consumers)
+
+
+def test_an_empty_group_goes_over_to_the_other_protocol_and_back_with_its_offsets(quick):
+    topic = create_topic(quick.address, unique("over"), PARTITIONS)
+    client: AdminClient = admin(quick.address)
+
+    def kind() -> str:
+        listed = client.list_consumer_groups(types={ConsumerGroupType.CLASSIC, ConsumerGroupType.CONSUMER}).result(20)
+        return next(group.type.name for group in listed.valid if group.group_id == topic)
+
+    for join, name in [(classic, "CLASSIC"), (member, "CONSUMER"), (classic, "CLASSIC")]:
+        consumer = join(quick, topic, topic)
+        settle([consumer])
+        fill(quick, topic, 24)
+        assert len(drain([consumer], 24)) == 24
+        assert drain([consumer], 1, seconds=0.5) == [], "what was committed before does not come again"
+        consumer.commit(asynchronous=False)
+        assert kind() == name
+        with pytest.raises(KafkaException):
+            client.delete_consumer_groups([topic])[topic].result(20)
+        close(consumer)
+    client.delete_consumer_groups([topic])[topic].result(20)
+
+
+def test_offsets_of_a_member_are_committed_in_its_own_epoch_only(quick):
+    topic = create_topic(quick.address, unique("epochs"), 1)
+    consumer = member(quick, topic, topic)
+    settle([consumer], partitions=1)
+    fill_one = Consumer({"bootstrap.servers": quick.address, "group.id": topic, "enable.auto.commit": False})
+    # Who is no member commits nothing while there are members.
+    with pytest.raises(KafkaException):
+        fill_one.commit(offsets=[TopicPartition(topic, 0, 5)], asynchronous=False)
+    consumer.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)
+    found = consumer.committed([TopicPartition(topic, 0)], timeout=20)
+    assert [each.offset for each in found] == [0]
+    close(fill_one, consumer)
