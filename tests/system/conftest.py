@@ -100,8 +100,10 @@ def new_broker(request: pytest.FixtureRequest, on_kafka: bool, tmp_path: Path) -
 
 
 @pytest.fixture(scope="module")
-def module_broker(on_kafka: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    broker = start_broker(on_kafka, tmp_path_factory.mktemp("broker"), {}, {}, {}).start()
+def module_broker(request: pytest.FixtureRequest, on_kafka: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """A module's BROKER_FLAGS are for StreamHouse alone."""
+    flags = getattr(request.module, "BROKER_FLAGS", {})
+    broker = start_broker(on_kafka, tmp_path_factory.mktemp("broker"), {}, flags, {}).start()
     yield broker
     broker.kill()
 

@@ -26,6 +26,9 @@ COORDINATOR_LOADING, CONCURRENT_TRANSACTIONS = 14, 51
 OPERATION_NOT_ATTEMPTED, NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND, MEMBER_ID_REQUIRED = 55, 68, 69, 79
 FENCED_INSTANCE, PRODUCER_FENCED = 82, 90
 
+# As the oracle's: a group of one need not wait for others.
+BROKER_FLAGS = {"group-initial-rebalance-delay": "0s"}
+
 # What a consumer subscribes with: version 0, no topic, no user data.
 SUBSCRIPTION = struct.pack(">hii", 0, 0, -1)
 
