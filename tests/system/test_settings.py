@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from harness.clients import admin, create_topic, send_all, unique, watermarks
+from harness.java import java
 from harness.process import wait_until
 from harness.wire import Connection, batch, produce_body, string
 
@@ -158,6 +159,14 @@ def test_the_current_epoch_ends_at_the_end_of_the_log_and_a_later_one_is_unknown
         assert end_of(0) == (0, 3)
         assert end_of(5) == (0, -1)
         assert end_of(0, partition=9)[0] == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+def test_kafkas_own_tool_shows_quotas_of_users(broker):
+    user = unique("user")
+    tool = ("kafka.admin.ConfigCommand", "--bootstrap-server", broker.address, "--entity-type", "users")
+    java(*tool, "--alter", "--entity-name", user, "--add-config", "producer_byte_rate=12345")
+    shown = wait_until(lambda: java(*tool, "--describe").stdout, 30, "the quota is there")
+    assert f"'{user}'" in shown and "12345" in shown
 
 
 def quota(wire: Connection, client: str, rate: float | None, key: str = "producer_byte_rate") -> int:

@@ -1,13 +1,12 @@
 """Clients' own metrics (KIP-714): subscribed to as with Kafka, pushed by real clients, shown on /metrics."""
 
 import struct
-import subprocess
 
 import pytest
 from confluent_kafka import Consumer, Producer
 
 from harness.clients import create_topic, unique
-from harness.kafka_oracle import libs
+from harness.java import java
 from harness.process import wait_until
 from harness.wire import Connection, string
 
@@ -89,16 +88,6 @@ def test_what_a_subscription_cannot_say_is_refused(broker, entry, operation, val
 def test_a_subscription_needs_a_name(broker):
     assert alter(broker, "", ("metrics", SET, "*")) == INVALID_REQUEST
     assert describe(broker, "") == INVALID_REQUEST
-
-
-def java(main: str, *arguments: object, **options) -> subprocess.CompletedProcess:
-    try:
-        jars = libs()
-    except RuntimeError as missing:
-        pytest.skip(f"no Java client: {missing}")
-    quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-    command = ["java", "-XX:TieredStopAtLevel=1", quiet, "-cp", f"{jars}/*", main, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, **options)
 
 
 def test_kafkas_own_tool_sets_and_lists_subscriptions(broker):

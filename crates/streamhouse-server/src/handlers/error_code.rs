@@ -82,6 +82,10 @@ pub enum RequestFault {
     QuotaKey(String),
     #[error("quota {0} must be at least 1 byte a second")]
     QuotaValue(String),
+    #[error("there are no credentials of user {0}: there is no authentication here")]
+    NoCredentials(String),
+    #[error("the user is named twice in one request")]
+    UserTwice,
     #[error("there are no endpoints of type {0} here")]
     EndpointType(i8),
     #[error("leaders are not elected here: the partition has the leader it prefers")]
@@ -130,6 +134,8 @@ pub fn request_fault(fault: &RequestFault) -> ResponseError {
         | RequestFault::QuotaValue(_)
         | RequestFault::ElectionType(_) => ResponseError::InvalidRequest,
         RequestFault::StaticConfig(_) => ResponseError::InvalidConfig,
+        RequestFault::NoCredentials(_) => ResponseError::ResourceNotFound,
+        RequestFault::UserTwice => ResponseError::DuplicateResource,
         RequestFault::EndpointType(_) => ResponseError::UnsupportedEndpointType,
         RequestFault::ElectionNotNeeded => ResponseError::ElectionNotNeeded,
         RequestFault::NoReassignment => ResponseError::NoReassignmentInProgress,

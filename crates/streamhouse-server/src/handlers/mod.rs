@@ -20,6 +20,7 @@ pub mod describe_cluster;
 pub mod describe_groups;
 pub mod describe_log_dirs;
 pub mod describe_topic_partitions;
+pub mod describe_user_scram_credentials;
 pub mod elect_leaders;
 pub mod error_code;
 pub mod fetch;
@@ -116,6 +117,7 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::OffsetDelete, 0, 0),
     served(ApiKey::DescribeClientQuotas, 0, 1),
     served(ApiKey::AlterClientQuotas, 0, 1),
+    served(ApiKey::DescribeUserScramCredentials, 0, 0),
     served(ApiKey::DescribeCluster, 0, 2),
     served(ApiKey::DescribeProducers, 0, 0),
     served(ApiKey::DescribeTransactions, 0, 0),
@@ -200,6 +202,7 @@ pub async fn handle(
         ApiKey::ListPartitionReassignments => answer!(list_partition_reassignments::handle),
         ApiKey::DescribeClientQuotas => answer!(quotas::describe::handle),
         ApiKey::AlterClientQuotas => answer!(quotas::alter::handle),
+        ApiKey::DescribeUserScramCredentials => answer!(describe_user_scram_credentials::handle),
         ApiKey::DescribeCluster => answer!(describe_cluster::handle),
         ApiKey::ConsumerGroupHeartbeat => answer!(consumer_group_heartbeat::handle),
         ApiKey::ConsumerGroupDescribe => answer!(consumer_group_describe::handle),

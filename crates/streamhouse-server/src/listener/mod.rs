@@ -164,6 +164,7 @@ pub fn api_name(api: kafka_protocol::messages::ApiKey) -> &'static str {
         ApiKey::ListPartitionReassignments => "ListPartitionReassignments",
         ApiKey::DescribeClientQuotas => "DescribeClientQuotas",
         ApiKey::AlterClientQuotas => "AlterClientQuotas",
+        ApiKey::DescribeUserScramCredentials => "DescribeUserScramCredentials",
         ApiKey::DescribeCluster => "DescribeCluster",
         ApiKey::AddPartitionsToTxn => "AddPartitionsToTxn",
         ApiKey::AddOffsetsToTxn => "AddOffsetsToTxn",

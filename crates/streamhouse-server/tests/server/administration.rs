@@ -10,6 +10,7 @@ use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, D
 use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use kafka_protocol::messages::describe_user_scram_credentials_request::UserName;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
@@ -18,8 +19,9 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
 use kafka_protocol::messages::{
     AlterClientQuotasRequest, AlterConfigsRequest, AlterPartitionReassignmentsRequest, BrokerId,
     DeleteRecordsRequest, DescribeClientQuotasRequest, DescribeClusterRequest, DescribeConfigsRequest,
-    DescribeLogDirsRequest, DescribeTopicPartitionsRequest, ElectLeadersRequest,
-    IncrementalAlterConfigsRequest, ListPartitionReassignmentsRequest, OffsetForLeaderEpochRequest,
+    DescribeLogDirsRequest, DescribeTopicPartitionsRequest, DescribeUserScramCredentialsRequest,
+    ElectLeadersRequest, IncrementalAlterConfigsRequest, ListPartitionReassignmentsRequest,
+    OffsetForLeaderEpochRequest,
 };
 use kafka_protocol::protocol::{Message, StrBytes};
 use uuid::Uuid;
@@ -534,6 +536,24 @@ async fn quotas_are_set_shown_and_removed_in_every_version() {
 }
 
 /// Over its rate a client is told for how long, and its next request waits that long; others do not.
+#[tokio::test]
+async fn nobody_has_credentials_and_who_is_named_is_told_so() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    let everybody = DescribeUserScramCredentialsRequest::default().with_users(None);
+    let response = client.call(0, &everybody).await;
+    assert_eq!((response.error_code, response.results.len()), (0, 0));
+    let named = ["a", "b", "a"].map(|user| UserName::default().with_name(text(user)));
+    let named = DescribeUserScramCredentialsRequest::default().with_users(Some(named.to_vec()));
+    let results = client.call(0, &named).await.results;
+    let codes: Vec<_> = results.iter().map(|r| (r.user.as_str(), r.error_code)).collect();
+    let (duplicate, missing) = (
+        ResponseError::DuplicateResource.code(),
+        ResponseError::ResourceNotFound.code(),
+    );
+    assert_eq!(codes, [("a", duplicate), ("b", missing)]);
+}
+
 #[tokio::test]
 async fn a_client_over_its_rate_is_told_and_kept_waiting() {
     let (server, mut client) = server_with("orders", 1).await;
