@@ -138,9 +138,8 @@ fn read_large(file: &File, range: &Range<u64>, memory: &ReadMemory) -> io::Resul
     let first = range.start - range.start % BLOCK_BYTES as u64;
     let skipped = (range.start - first) as usize;
     let wanted = (range.end - range.start) as usize;
-    let mut block = memory.take(wanted);
-    let blocks = (skipped + wanted).next_multiple_of(BLOCK_BYTES);
-    let target = &mut block.aligned()[..blocks];
+    let mut block = memory.take((skipped + wanted).next_multiple_of(BLOCK_BYTES));
+    let target = block.aligned();
     let read = match set_direct(file, true)? {
         true => match fill(file, first, target) {
             // A file system may accept the flag and refuse the read.

@@ -1,32 +1,43 @@
-//! Memory of large reads, kept for the next ones: a fresh block of some megabytes costs the kernel more
-//! (mapping, clearing and unmapping its pages) than filling it does.
+//! Memory of large reads: a few slabs, cut to the size of each read and joined again when it comes back.
+//! Fresh memory of some megabytes costs the kernel more (mapping, clearing and unmapping its pages) than
+//! filling it does, and blocks kept whole rarely fit the next read, since segments differ in size.
 //!
-//! A block comes back when the last slice of what was read into it is dropped. At most
-//! [`IDLE_BYTES_MAX`] stay here between reads; how much is in use is bounded by who reads. What is read
-//! lies at an aligned place of its block, as `O_DIRECT` demands.
+//! A block comes back when the last slice of what was read into it is dropped. How much is lent is bounded
+//! by who reads; slabs hold at most twice what was ever lent at once, and two more, and one stays when
+//! nothing is lent. What is read lies at an aligned place, as `O_DIRECT` demands.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::staging::BLOCK_BYTES;
 
-/// Lengths of blocks are multiples of this, so that blocks of similar reads fit each other.
-const STEP_BYTES: usize = 1 << 20;
-/// A block may be this many times larger than what is read into it.
-const WASTE_FACTOR_MAX: usize = 2;
-/// Enough for the reads that run ahead of a consumer.
-const IDLE_BYTES_MAX: usize = 24 << 20;
+/// Two full objects of the default size (8 MiB and a batch) fit with little left over. Larger slabs are held
+/// longer for the sake of one piece.
+const SLAB_BYTES: usize = 19 << 20;
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct ReadMemory(Arc<Mutex<Vec<Vec<u8>>>>);
+pub(super) struct ReadMemory(Arc<Mutex<Slabs>>);
+
+#[derive(Debug, Default)]
+struct Slabs {
+    slabs: Vec<Slab>,
+    lent_bytes: usize,
+}
+
+/// One allocation. Pieces of it know it by their address.
+#[derive(Debug)]
+struct Slab {
+    addresses: Range<usize>,
+    /// Ascending, no two of them side by side.
+    free: Vec<BytesMut>,
+}
 
 /// Memory for one read; it goes back when it is dropped.
 pub(super) struct ReadBlock {
-    memory: Vec<u8>,
-    start: usize,
+    memory: BytesMut,
     home: ReadMemory,
 }
 
@@ -44,53 +55,118 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for ReadBlock {
     fn drop(&mut self) {
-        let mut idle = self.home.0.lock();
-        idle.push(std::mem::take(&mut self.memory));
-        let mut held: usize = idle.iter().map(Vec::len).sum();
-        // The oldest go: what was read last tells best what the next reads need.
-        while held > IDLE_BYTES_MAX {
-            held -= idle.remove(0).len();
-        }
+        self.home.0.lock().give_back(std::mem::take(&mut self.memory));
     }
 }
 
 impl ReadMemory {
-    /// A block with room for `wanted` bytes and the blocks of the disk that they begin and end in.
+    /// A block of `wanted` bytes, which are whole blocks of the disk. Holds what an earlier read left there.
     pub(super) fn take(&self, wanted: usize) -> ReadBlock {
-        let least = wanted + 3 * BLOCK_BYTES;
-        let memory = {
-            let mut idle = self.0.lock();
-            let fitting = idle.iter().enumerate().filter(|(_, block)| {
-                block.len() >= least && block.len() <= block_bytes(least) * WASTE_FACTOR_MAX
-            });
-            let smallest = fitting.min_by_key(|(_, block)| block.len()).map(|(at, _)| at);
-            smallest.map(|at| idle.remove(at))
-        };
-        let memory = memory.unwrap_or_else(|| vec![0; block_bytes(least)]);
-        let start = memory.as_ptr().align_offset(BLOCK_BYTES);
+        debug_assert_eq!(wanted % BLOCK_BYTES, 0);
         ReadBlock {
-            memory,
-            start,
+            memory: self.0.lock().take(wanted),
             home: self.clone(),
         }
     }
 }
 
-fn block_bytes(least: usize) -> usize {
-    least.next_multiple_of(STEP_BYTES)
-}
-
 impl ReadBlock {
-    /// All of its aligned part. Holds what an earlier read left there.
     pub(super) fn aligned(&mut self) -> &mut [u8] {
-        let end = self.memory.len() - (self.memory.len() - self.start) % BLOCK_BYTES;
-        &mut self.memory[self.start..end]
+        &mut self.memory
     }
 
-    /// Hands out a part of what was read; positions count from the aligned part's begin.
+    /// Hands out a part of what was read; positions count from the block's begin.
     pub(super) fn lend(self, range: Range<usize>) -> Bytes {
-        let range = self.start + range.start..self.start + range.end;
         Bytes::from_owner(Lent { block: self, range })
+    }
+}
+
+impl Slabs {
+    fn take(&mut self, wanted: usize) -> BytesMut {
+        let (slab, run) = self.smallest_that_fits(wanted).unwrap_or_else(|| {
+            // Where much is free and yet nothing fits, another slab would only be cut up as well.
+            let held: usize = self.slabs.iter().map(|slab| slab.addresses.len()).sum();
+            let room = if held <= 2 * self.lent_bytes + SLAB_BYTES {
+                SLAB_BYTES
+            } else {
+                0
+            };
+            self.slabs.push(Slab::new(room.max(wanted)));
+            (self.slabs.len() - 1, 0)
+        });
+        self.lent_bytes += wanted;
+        let free = &mut self.slabs[slab].free;
+        let piece = free[run].split_to(wanted);
+        if free[run].is_empty() {
+            free.remove(run);
+        }
+        piece
+    }
+
+    fn smallest_that_fits(&self, wanted: usize) -> Option<(usize, usize)> {
+        let runs = self.slabs.iter().enumerate().flat_map(|(at, slab)| {
+            let lengths = slab.free.iter().map(BytesMut::len).enumerate();
+            lengths.map(move |(run, length)| (length, at, run))
+        });
+        let (_, slab, run) = runs.filter(|(length, ..)| *length >= wanted).min()?;
+        Some((slab, run))
+    }
+
+    fn give_back(&mut self, piece: BytesMut) {
+        self.lent_bytes -= piece.len();
+        let address = piece.as_ptr() as usize;
+        let Some(at) = self
+            .slabs
+            .iter()
+            .position(|slab| slab.addresses.contains(&address))
+        else {
+            return;
+        };
+        self.slabs[at].join(piece);
+        let odd = self.slabs[at].addresses.len() != SLAB_BYTES;
+        let free = self.slabs.iter().filter(|slab| slab.is_free()).count();
+        if self.slabs[at].is_free() && (odd || free > 1) {
+            self.slabs.swap_remove(at);
+        }
+    }
+}
+
+impl Slab {
+    fn new(length: usize) -> Self {
+        let mut memory = BytesMut::zeroed(length + BLOCK_BYTES);
+        let start = memory.as_ptr().align_offset(BLOCK_BYTES);
+        let mut memory = memory.split_off(start);
+        memory.truncate(length);
+        // Behind its end nothing is left that could be taken for a part of it.
+        let memory = memory.split_to(length);
+        let begin = memory.as_ptr() as usize;
+        Self {
+            addresses: begin..begin + length,
+            free: vec![memory],
+        }
+    }
+
+    /// Puts a piece back between its neighbours and makes one run of what then lies side by side.
+    fn join(&mut self, piece: BytesMut) {
+        let end_of = |run: &BytesMut| run.as_ptr() as usize + run.len();
+        let address = piece.as_ptr() as usize;
+        let mut at = self.free.partition_point(|run| (run.as_ptr() as usize) < address);
+        if at > 0 && end_of(&self.free[at - 1]) == address {
+            at -= 1;
+            self.free[at].unsplit(piece);
+        } else {
+            self.free.insert(at, piece);
+        }
+        if let Some(next) = self.free.get(at + 1)
+            && end_of(&self.free[at]) == next.as_ptr() as usize
+        {
+            let next = self.free.remove(at + 1);
+            self.free[at].unsplit(next);
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        matches!(&self.free[..], [all] if all.len() == self.addresses.len())
     }
 }
 
@@ -98,32 +174,82 @@ impl ReadBlock {
 mod tests {
     use super::*;
 
+    fn held_bytes(memory: &ReadMemory) -> usize {
+        let slabs = memory.0.lock();
+        slabs.slabs.iter().map(|slab| slab.addresses.len()).sum()
+    }
+
     #[test]
     fn a_block_is_used_again_once_its_last_slice_is_gone_and_is_always_aligned() {
         let memory = ReadMemory::default();
         let mut block = memory.take(3 << 20);
         assert_eq!(block.aligned().as_ptr().align_offset(BLOCK_BYTES), 0);
-        assert!(block.aligned().len() >= (3 << 20) + 2 * BLOCK_BYTES);
+        assert_eq!(block.aligned().len(), 3 << 20);
         block.aligned()[..5].copy_from_slice(b"first");
         let place = block.aligned().as_ptr();
         let slice = block.lend(0..5).slice(1..3);
         let mut other = memory.take(3 << 20);
         assert_ne!(other.aligned().as_ptr(), place, "still in use");
+        assert_eq!(other.aligned().as_ptr().align_offset(BLOCK_BYTES), 0);
         assert_eq!(&slice[..], b"ir");
         drop(slice);
         assert_eq!(memory.take(2 << 20).aligned().as_ptr(), place);
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_a_small_read_takes_no_large_block() {
+    fn pieces_that_come_back_in_any_order_are_one_again_and_keep_their_bytes_apart() {
         let memory = ReadMemory::default();
-        let lent: Vec<_> = (0..100).map(|_| memory.take(1 << 20).lend(0..10)).collect();
+        let part = SLAB_BYTES / 8;
+        let mut blocks: Vec<_> = (0..8u8)
+            .map(|number| {
+                let mut block = memory.take(part);
+                block.aligned().fill(number);
+                Some(block.lend(0..part))
+            })
+            .collect();
+        assert_eq!(held_bytes(&memory), SLAB_BYTES, "they fill it to the last byte");
+        for gone in [1, 6, 2, 4, 3, 7, 0] {
+            blocks[gone] = None;
+            assert!(blocks[5].as_ref().unwrap().iter().all(|byte| *byte == 5));
+        }
+        let mut between = memory.take(5 * part);
+        between.aligned().fill(9);
+        assert!(blocks[5].as_ref().unwrap().iter().all(|byte| *byte == 5));
+        assert_eq!(
+            held_bytes(&memory),
+            SLAB_BYTES,
+            "five that were side by side hold it"
+        );
+        drop((between, blocks));
+        let _whole = memory.take(SLAB_BYTES);
+        assert_eq!(held_bytes(&memory), SLAB_BYTES);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_by_what_is_lent_and_one_slab_stays() {
+        let memory = ReadMemory::default();
+        let half = 9 << 20;
+        let lent: Vec<_> = (0..100).map(|_| memory.take(half).lend(0..10)).collect();
+        assert_eq!(held_bytes(&memory), 50 * SLAB_BYTES);
         drop(lent);
-        let kept = || memory.0.lock().iter().map(Vec::len).sum::<usize>();
-        assert_eq!(kept(), IDLE_BYTES_MAX);
-        drop(memory.take(20 << 20));
-        assert_eq!(kept(), 23 << 20, "the last that came back stays");
-        let _small = [memory.take(300 << 10), memory.take(300 << 10)];
-        assert_eq!(kept(), 21 << 20, "one took the block of 2 MiB, one a new one");
+        assert_eq!(held_bytes(&memory), SLAB_BYTES);
+        // Something in the middle keeps each slab: what fits nowhere then gets no more than its own size.
+        let mut ends = Vec::new();
+        let mut middles = Vec::new();
+        for _ in 0..20 {
+            ends.push(memory.take(8 << 20));
+            middles.push(memory.take(3 << 20));
+            ends.push(memory.take(8 << 20));
+        }
+        drop(ends);
+        assert_eq!(held_bytes(&memory), 20 * SLAB_BYTES);
+        let fits = memory.take(8 << 20);
+        assert_eq!(held_bytes(&memory), 20 * SLAB_BYTES);
+        let fits_nowhere = memory.take(half);
+        assert_eq!(held_bytes(&memory), 20 * SLAB_BYTES + half);
+        drop((fits, fits_nowhere));
+        assert_eq!(held_bytes(&memory), 20 * SLAB_BYTES, "an odd one goes at once");
+        drop(middles);
+        assert_eq!(held_bytes(&memory), SLAB_BYTES);
     }
 }
