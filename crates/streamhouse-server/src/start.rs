@@ -189,7 +189,8 @@ pub async fn start(house: House) -> Result<Running, StartError> {
             read_ahead_bytes: if config.objects_in_memory() {
                 0
             } else {
-                READ_AHEAD_BYTES
+                // What runs ahead has to wait somewhere.
+                READ_AHEAD_BYTES.min(config.cache_bytes / 2)
             },
         },
         metadata.clone(),

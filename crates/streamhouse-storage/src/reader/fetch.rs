@@ -355,8 +355,13 @@ impl Reader {
         let mut batches: Batches = Vec::new();
         let mut bytes = 0;
         let mut from = FetchSource::Memory;
-        let mut segments = located.segments.iter();
-        for next in segments.by_ref() {
+        // Begun before the first one is waited for: what this read needs of them comes meanwhile, too.
+        if self.options.read_ahead_bytes > 0 {
+            for ahead in located.segments.iter().skip(1) {
+                self.segments.prefetch(*ahead);
+            }
+        }
+        for next in &located.segments {
             let (loaded, source) = self.segments.get(next).await?;
             if source != FetchSource::Memory {
                 from = source;
@@ -372,9 +377,6 @@ impl Reader {
             if bytes >= budget || !complete {
                 break;
             }
-        }
-        if self.options.read_ahead_bytes > 0 {
-            segments.for_each(|ahead| self.segments.prefetch(*ahead));
         }
         Ok((batches, from))
     }

@@ -339,6 +339,44 @@ async fn misses_that_come_together_share_one_get() {
 }
 
 #[tokio::test]
+async fn a_read_runs_ahead_as_far_as_it_is_told_and_what_follows_is_there_already() {
+    let house = house(NO_TAIL, 0).await;
+    for _ in 0..10 {
+        house.append(0, &[TestBatch::of(10, "a")]).await;
+    }
+    let one = TestBatch::of(10, "a").bytes().len();
+    let options = ReaderOptions {
+        cache_bytes: 1 << 20,
+        fetch_bytes: 1 << 20,
+        read_ahead_bytes: 3 * one as u64,
+    };
+    let objects = Arc::new(house.objects.clone());
+    let tail = Arc::new(Tail::new(NO_TAIL, 0));
+    let metrics = house.metrics.clone();
+    let reader = Reader::new(options, house.metadata.clone(), objects, tail, metrics);
+    house.objects.close_gate(Call::Get);
+    let first = tokio::spawn({
+        let request = house.request(&[(0, 0)], one);
+        async move { (reader.fetch(&request).await, reader) }
+    });
+    // All four are under way before the first is here, and no fifth comes.
+    house.objects.wait_until_held(Call::Get, 4).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    house.objects.open_gate(Call::Get);
+    let (read, reader) = first.await.unwrap();
+    assert_eq!(read[0].as_ref().unwrap().records.length_bytes, one);
+    assert_eq!(house.objects.count(Call::Get), 4);
+    // Only look-ups of reads count, and the one that waited was a miss.
+    let cache = &house.metrics.cache;
+    assert_eq!((cache.hits.value(), cache.misses.value()), (0, 1));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    reader.fetch(&house.request(&[(0, 10)], one)).await[0]
+        .as_ref()
+        .unwrap();
+    assert_eq!((cache.hits.value(), cache.misses.value()), (1, 1));
+}
+
+#[tokio::test]
 async fn short_bytes_are_damage_and_are_not_cached() {
     let house = house(NO_TAIL, 0).await;
     house.append(0, &[TestBatch::of(10, "a")]).await;
