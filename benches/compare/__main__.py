@@ -5,6 +5,7 @@ Systems: `disk` (dd and fsync), `kafka`, `local` (fsync, the default), `memory` 
 """
 
 import argparse
+import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,7 +20,8 @@ from .figures import Measured, table
 from .measure import Plan, measure
 
 SYSTEMS = ["disk", "kafka", "local", "memory", "s3raw", "s3"]
-SMALL = Plan(records=200_000, spread_records=20_000, small_records=2_000, lone_records=200, repeats=1)
+SMALL = Plan(records=200_000, spread_records=20_000, small_records=2_000, lone_records=200, repeats=1,
+             cached_records=10_000, cached_reads=2)
 
 
 def main() -> None:
@@ -27,6 +29,7 @@ def main() -> None:
     parser.add_argument("--performance", required=True, help="the rdkafka_performance program")
     parser.add_argument("--only", default=",".join(SYSTEMS), help="systems, separated by commas")
     parser.add_argument("--quick", action="store_true", help="small loads: does it run? not: how fast?")
+    parser.add_argument("--repeats", type=int, help="runs of which the median counts")
     parser.add_argument("--profile", default="release", help="the build of the server")
     options = parser.parse_args()
     wanted = options.only.split(",")
@@ -34,6 +37,8 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown systems: {', '.join(sorted(unknown))}")
     plan = SMALL if options.quick else Plan()
+    if options.repeats:
+        plan = dataclasses.replace(plan, repeats=options.repeats)
     # On the disk of the work tree: /tmp may be memory.
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=TOOLS))
     try:

@@ -31,6 +31,8 @@ ROWS = [
     "produce 1 partition, CPU-s/GiB",
     "consume, MB/s",
     "consume, CPU-s/GiB",
+    "consume what is cached, MB/s",
+    "consume what is cached, CPU-s/GiB",
     "produce 100 partitions × 10 producers, MB/s",
     "produce 100 partitions × 10 producers, CPU-s/GiB",
     "one-record requests, 1/s",
