@@ -26,6 +26,7 @@ class Feed(threading.Thread):
         super().__init__(daemon=True)
         self.address, self.topic = address, topic
         self.values: list[str] = []
+        self.refused: list[str] = []
         self.stopped = threading.Event()
         self.start()
 
@@ -33,13 +34,18 @@ class Feed(threading.Thread):
         client = producer(self.address)
         while not self.stopped.wait(0.02):
             self.values.append(f"record {len(self.values)}")
-            client.produce(self.topic, self.values[-1], partition=len(self.values) % PARTITIONS)
+            client.produce(self.topic, self.values[-1], partition=len(self.values) % PARTITIONS, on_delivery=self.report)
             client.poll(0)
         assert client.flush(60) == 0
+
+    def report(self, error, message) -> None:
+        if error is not None:
+            self.refused.append(f"{message.value()}: {error}")
 
     def stop(self) -> set[str]:
         self.stopped.set()
         self.join(90)
+        assert not self.refused, self.refused
         return set(self.values)
 
 
@@ -74,11 +80,11 @@ def test_members_come_go_and_crash_and_each_record_reaches_one_of_them(
     dying.kill()
     members.settle({"1", "3", "4"})
     wanted = feed.stop()
-    members.complete(wanted)
+    members.complete(wanted, client.lost_max)
     for member in ("1", "3", "4"):
         lasting.ask("leave", member=member)
     assert members.shares() == {}
-    members.judge(client.exact_times)
+    members.judge(client)
 
 
 @pytest.mark.parametrize("client", [each for each in CLIENTS.values() if each.static], ids=lambda each: each.name)
@@ -102,5 +108,5 @@ def test_a_static_member_that_crashed_comes_back_to_its_partitions_and_disturbs_
     assert (after["1"], after["2 again"]) == (before["1"], before["2"])
     assert len([each for each in staying.events if each.name == "revoked"]) == moved, "the other one was disturbed"
     wanted = feed.stop()
-    members.complete(wanted)
-    members.judge(client.exact_times)
+    members.complete(wanted, client.lost_max)
+    members.judge(client)

@@ -86,9 +86,11 @@ class Member:
     def __init__(self, bootstrap, member, group, topic, protocol, instance, session_ms):
         self.holdings = Holdings(member)
         strategy = {"cooperative": "cooperative-sticky"}.get(protocol, protocol)
+        # No commits: whoever gets a partition may read it again, and a killed member has committed nothing that
+        # it has not printed.
         settings = {
             "session.timeout.ms": session_ms, "heartbeat.interval.ms": 500, "auto.offset.reset": "earliest",
-            "partition.assignment.strategy": strategy, "auto.commit.interval.ms": 500, "fetch.wait.max.ms": 100,
+            "partition.assignment.strategy": strategy, "enable.auto.commit": "false", "fetch.wait.max.ms": 100,
             **({"group.instance.id": instance} if instance else {}),
         }
         command = ["kcat", "-b", bootstrap, "-G", group, "-u", "-f", "%p %o %s\\n", "-E"]
