@@ -142,6 +142,12 @@ class Prometheus:
                 found.setdefault(alert["labels"]["alertname"], []).append(alert["labels"])
         return found
 
+    def broken_rules(self) -> list[str]:
+        """Rules whose last evaluation was an error."""
+        groups = self._ask("rules")["groups"]
+        return [f"{rule['name']}: {rule.get('lastError')}" for group in groups for rule in group["rules"]
+                if rule["health"] == "err"]
+
     def stop(self) -> None:
         if self.child and self.child.alive():
             self.child.kill()

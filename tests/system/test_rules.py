@@ -47,6 +47,8 @@ def series(name: str, values: str, labels: str = "") -> dict:
 
 
 PUT = 'operation="PUT"'
+BILLING = 'consumer_group="billing"'
+PARTITION = 'topic="orders", partition="1"'
 FAILED_BATCHES = series("produce_batches_total", "0+5x2250", 'outcome="server_error"')
 GOOD_BATCHES = series("produce_batches_total", "0+20x2250", 'outcome="ok"')
 FAILED_FETCHES = series("api_requests_total", "0+5x2250", 'api="Fetch", outcome="server_error"')
@@ -95,8 +97,25 @@ CASES = {
         ],
         "40m",
     ),
+    "DataDamaged": ([series("verify_segments_total", "0 0 1 1 1", 'result="corrupt"')], "4m"),
+    "RecordsExpiredUnread": ([series("consumer_expired_records", "7x3", 'topic="orders", consumer_group="billing"')], "2m"),
+    # The gauge is gone every third minute, as at failovers.
+    "LagTimeHigh": ([series("consumer_lag_seconds", "301 302 _ " * 5, f'{PARTITION}, {BILLING}')], "7m"),
+    "ConsumerStopped": (
+        [series("consumer_last_commit_timestamp_seconds", "0x30", BILLING), series("consumer_lag", "1x30", f"{PARTITION}, {BILLING}")],
+        "22m",
+    ),
+    "RebalanceStorm": ([series("consumer_rebalances_total", "0+2x30", BILLING)], "20m"),
+    "OpenTransactionOld": ([series("transaction_oldest_open_seconds", "301+60x5", 'topic="orders"')], "2m"),
+    "OrphansGrow": ([series("object_store_stored_bytes", f"{1 << 30}+1048576x600", 'state="orphan"')], "2h"),
+    "InlineBacklog": ([series("task_backlog", "20001x60", 'task="compaction"')], "31m"),
+    "TaskOverdue": (
+        [series("task_backlog", "3x200", 'task="trim"'), series("task_last_success_timestamp_seconds", "0x200", 'task="trim"')], "2h",
+    ),
     "SeriesFolded": ([series("metrics_folded_series", "1x20", 'metric="segment_writes_total"')], "6m"),
 }
+# Seven days at a dollar and a half, one at twice as much and more: in steps of an hour.
+COST_DOUBLES = [series("object_store_cost_usd_total", "0+0.0625x168 10.5+0.2x40", PUT)]
 # Budgets burn for days: one play for all of them, in larger steps.
 BURNING = [
     FAILED_BATCHES, GOOD_BATCHES, FAILED_FETCHES, GOOD_FETCHES, ALL_PRODUCED, SOON_PRODUCED, ALL_WOKEN, SOON_WOKEN,
@@ -160,7 +179,7 @@ def test_the_slo_rules_are_those_of_their_source():
 
 
 def test_every_alert_fires_when_its_fault_is_there(tmp_path):
-    assert {*CASES, *BURNS} == set(alerts())
+    assert {*CASES, *BURNS, "CostDoubled"} == set(alerts())
     tests = [
         {"name": name, "interval": "1m", "input_series": inputs, "promql_expr_test": [fires(name, at)]}
         for name, (inputs, at) in CASES.items()
@@ -168,6 +187,8 @@ def test_every_alert_fires_when_its_fault_is_there(tmp_path):
     play(tmp_path, tests)
     burns = [fires(name, at) for name, at in BURNS.items()]
     play(tmp_path, [{"interval": "2m", "input_series": BURNING, "promql_expr_test": burns}], "20m")
+    cost = fires("CostDoubled", "196h")
+    play(tmp_path, [{"interval": "1h", "input_series": COST_DOUBLES, "promql_expr_test": [cost]}], "1h")
 
 
 def test_no_alert_fires_on_a_healthy_day(tmp_path):
@@ -197,6 +218,22 @@ def test_no_alert_fires_on_a_healthy_day(tmp_path):
         series("api_requests_total", f"0x{day}", 'api="Fetch", outcome="server_error"'),
         series("producer_latency_seconds_count", f"0+6000x{day}", 'topic="orders"'),
         series("producer_latency_seconds_bucket", f"0+5999x{day}", 'topic="orders", le="1"'),
+        series("verify_segments_total", f"0+9x{day}", 'result="ok"'),
+        series("verify_segments_total", f"0x{day}", 'result="missing"'),
+        series("consumer_expired_records", f"0x{day}", f'topic="orders", {BILLING}'),
+        series("consumer_lag_seconds", f"{'0 0.4 2 0.1 ' * (day // 4)}", f"{PARTITION}, {BILLING}"),
+        series("consumer_last_commit_timestamp_seconds", f"0+60x{day}", BILLING),
+        # A deployment every two hours: three members go and come.
+        series("consumer_rebalances_total", " ".join(str(6 * (minute // 120)) for minute in range(day)), BILLING),
+        series("transaction_oldest_open_seconds", f"{'0.2 12 _ ' * (day // 3)}", 'topic="orders"'),
+        series("object_store_stored_bytes", f"{'0 8388608 16777216 0 ' * (day // 4)}", 'state="orphan"'),
+        series("task_backlog", f"{'3 40 200 0 ' * (day // 4)}", 'task="compaction"'),
+        series("task_last_success_timestamp_seconds", f"0+60x{day}", 'task="compaction"'),
+        # Always something to delete, and it is deleted.
+        series("task_backlog", f"{'5 9 ' * (day // 2)}", 'task="deleting"'),
+        series("task_last_success_timestamp_seconds", f"0+60x{day}", 'task="deleting"'),
+        series("object_store_cost_usd_total", f"0+0.001x{day}", PUT),
+        series("metrics_folded_series", f"0x{day}", 'metric="segment_writes_total"'),
         series("fetch_wakeup_seconds_count", f"0+6000x{day}"),
         series("fetch_wakeup_seconds_bucket", f"0+5990x{day}", 'le="0.25"'),
     ]
