@@ -196,11 +196,12 @@ impl Groups {
         }
     }
 
-    /// The topics of the cluster, of a second ago at most; the same value while nothing changes.
-    pub(crate) async fn topic_view(&self) -> Result<Arc<TopicView>, GroupFault> {
+    /// The topics of the cluster, of a second ago at most, or as they are now; the same value while nothing
+    /// changes.
+    pub(crate) async fn topic_view(&self, now: bool) -> Result<Arc<TopicView>, GroupFault> {
         let mut held = self.topics.lock().await;
         let (read_at, view) = &mut *held;
-        if read_at.is_none_or(|at| at.elapsed() >= TOPICS_AGE_MAX) {
+        if now || read_at.is_none_or(|at| at.elapsed() >= TOPICS_AGE_MAX) {
             let topics: TopicView = self.metadata.topics().await?.into_iter().collect();
             if topics != **view {
                 *view = Arc::new(topics);
@@ -539,7 +540,9 @@ impl Groups {
         name: &str,
         beat: Beat,
     ) -> Result<BeatReply, GroupFault> {
-        let topics = self.topic_view().await?;
+        // A topic may have been created for who subscribes to it now.
+        let subscribes = beat.names.is_some() || beat.pattern.is_some();
+        let topics = self.topic_view(subscribes).await?;
         let joins = beat.epoch == 0;
         self.with(name, joins, async |slot, live| {
             let group = match joins {

@@ -82,7 +82,7 @@ async fn trace_25_an_assignment_that_cannot_be_stored_is_given_to_nobody() {
     let store = store();
     with_topic(&store).await;
     let groups = groups(&store);
-    groups.topic_view().await.unwrap();
+    groups.topic_view(false).await.unwrap();
     store.set_down(true);
     let refused = groups.consumer_heartbeat("g", joining("a")).await;
     assert!(matches!(refused, Err(GroupFault::Store(_))), "{refused:?}");

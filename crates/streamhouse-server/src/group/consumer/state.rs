@@ -78,7 +78,7 @@ pub struct Subscribed {
 enum Admission {
     Known,
     New,
-    /// Takes the place of a static member that is away, or is it again.
+    /// Takes the place of a static member that is away.
     InPlaceOf(MemberId),
 }
 
@@ -240,10 +240,10 @@ impl ConsumerGroup {
         let is_away = member.standing.epoch == AWAY;
         match (beat.joins(), known == beat.member) {
             (true, _) if is_away => Ok(Admission::InPlaceOf(known)),
-            (true, true) => Ok(Admission::Known),
-            (true, false) => Err(GroupFault::UnreleasedInstance),
+            (true, _) if beat.instance.is_some() => Err(GroupFault::UnreleasedInstance),
             (false, false) => Err(GroupFault::FencedInstance),
-            (false, true) => {
+            // Who joins again is let in while it may not have learnt that it had joined.
+            _ => {
                 require_epoch(&member.standing, beat)?;
                 Ok(Admission::Known)
             }
@@ -267,7 +267,8 @@ impl ConsumerGroup {
         self.members.insert(new.to_owned(), member);
     }
 
-    /// Takes over what the member says of itself; whether that changes what it wants.
+    /// Takes over what the member says of itself; whether that changes what it wants. Another assignor alone
+    /// changes nothing yet, as in Kafka: it counts when the group is assigned next.
     fn take_profile(&mut self, now: Millis, beat: Beat, is_new: bool, step: &mut Step) -> bool {
         let session_deadline = now + self.limits.session_timeout_ms;
         if is_new && let Some(instance) = &beat.instance {
@@ -312,7 +313,7 @@ impl ConsumerGroup {
             profile.assignor = beat.assignor;
         }
         step.store |= *profile != before;
-        is_new || profile.subscription != before.subscription || profile.assignor != before.assignor
+        is_new || profile.subscription != before.subscription
     }
 
     /// Looks at what the group wants of the topics there are; if that, or a member, changed, everybody gets a

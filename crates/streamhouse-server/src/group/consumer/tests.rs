@@ -180,7 +180,13 @@ fn a_refused_heartbeat_changes_nothing() {
     assert_eq!((group.epoch, group.members.len()), before);
     assert!(
         beat(&mut group, 0, &topics, joining("a", &["t"])).epoch > 0,
-        "who is in may join again"
+        "its first answer may have been lost"
+    );
+    let moved = owning("a", 1, &Assignment::default());
+    assert!(beat(&mut group, 0, &topics, moved).epoch > 1);
+    assert_eq!(
+        group.heartbeat(0, &topics, joining("a", &["t"])).unwrap_err(),
+        GroupFault::FencedEpoch
     );
 }
 
