@@ -101,9 +101,10 @@ def new_broker(request: pytest.FixtureRequest, on_kafka: bool, tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def module_broker(request: pytest.FixtureRequest, on_kafka: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
-    """A module's BROKER_FLAGS are for StreamHouse alone."""
+    """A module's BROKER_FLAGS are for StreamHouse alone, its KAFKA_SETTINGS for Kafka."""
     flags = getattr(request.module, "BROKER_FLAGS", {})
-    broker = start_broker(on_kafka, tmp_path_factory.mktemp("broker"), {}, flags, {}).start()
+    settings = getattr(request.module, "KAFKA_SETTINGS", {})
+    broker = start_broker(on_kafka, tmp_path_factory.mktemp("broker"), settings, flags, {}).start()
     yield broker
     broker.kill()
 

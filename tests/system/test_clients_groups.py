@@ -11,12 +11,14 @@ from collections.abc import Iterator
 import pytest
 
 from harness.clients import create_topic, producer, unique
+from harness.members import QUICK_FLAGS, QUICK_KAFKA
 from harness.membership import Membership
 from harness.program import CLIENTS, Client, Programs
 from system.client_fixtures import programs  # noqa: F401
 
 PARTITIONS = 12
 SESSION_MS = 6_000
+KAFKA_SETTINGS, BROKER_FLAGS = QUICK_KAFKA, QUICK_FLAGS
 
 
 class Feed(threading.Thread):

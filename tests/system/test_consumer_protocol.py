@@ -12,16 +12,9 @@ from confluent_kafka import Consumer, ConsumerGroupType, KafkaException, TopicPa
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from harness.clients import admin, create_topic, unique
-from harness.members import PARTITIONS, drain, fill, owned, settle
+from harness.members import PARTITIONS, QUICK_FLAGS, QUICK_KAFKA, drain, fill, owned, settle
 
-KAFKA = {
-    "group.consumer.min.session.timeout.ms": 1_000,
-    "group.consumer.session.timeout.ms": 4_000,
-    "group.consumer.min.heartbeat.interval.ms": 100,
-    "group.consumer.heartbeat.interval.ms": 300,
-    "group.consumer.assignors": "uniform,range",
-}
-FLAGS = {"group_consumer_session_timeout": "4s", "group_consumer_heartbeat_interval": "300ms"}
+KAFKA_SETTINGS, BROKER_FLAGS = QUICK_KAFKA, QUICK_FLAGS
 
 # A member that owns something, says so, and goes on until it is killed.
 MEMBER = """
@@ -34,17 +27,6 @@ while True:
     consumer.poll(0.1)
     print(len(consumer.assignment()), flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def quick(on_kafka, tmp_path_factory):
-    """A broker with short sessions that this module shares."""
-    from conftest import start_broker
-
-    flags = {name.replace("_", "-"): value for name, value in FLAGS.items()}
-    broker = start_broker(on_kafka, tmp_path_factory.mktemp("quick"), KAFKA, flags, {}).start()
-    yield broker
-    broker.kill()
 
 
 def member(broker, group: str, *topics: str, **config: object) -> Consumer:
@@ -77,20 +59,20 @@ def close(*consumers: Consumer) -> None:
 
 
 @pytest.mark.parametrize("assignor", ["uniform", "range"])
-def test_up_to_five_members_share_partitions_and_each_record_reaches_the_group_once(quick, assignor):
-    topic = create_topic(quick.address, unique(f"shared-{assignor}"), PARTITIONS)
+def test_up_to_five_members_share_partitions_and_each_record_reaches_the_group_once(broker, assignor):
+    topic = create_topic(broker.address, unique(f"shared-{assignor}"), PARTITIONS)
     consumers = []
     sent, got = [], []
     for _ in range(5):
-        consumers.append(member(quick, topic, topic, **{"group.remote.assignor": assignor}))
+        consumers.append(member(broker, topic, topic, **{"group.remote.assignor": assignor}))
         even(consumers, got)
-        sent += fill(quick, topic, 60)
+        sent += fill(broker, topic, 60)
         got += drain(consumers, len(sent) - len(got))
         for consumer in consumers:
             consumer.commit(asynchronous=False)
     close(consumers.pop(), consumers.pop(0))
     even(consumers, got)
-    sent += fill(quick, topic, 60)
+    sent += fill(broker, topic, 60)
     got += drain(consumers, len(sent) - len(got))
     assert drain(consumers, 1, seconds=1) == []
     # Everybody committed before anything moved: nothing came twice.
@@ -98,11 +80,11 @@ def test_up_to_five_members_share_partitions_and_each_record_reaches_the_group_o
     close(*consumers)
 
 
-def test_a_member_that_is_killed_loses_its_partitions_when_its_session_ends(quick):
-    topic = create_topic(quick.address, unique("crash"), PARTITIONS)
-    survivor = member(quick, topic, topic)
+def test_a_member_that_is_killed_loses_its_partitions_when_its_session_ends(broker):
+    topic = create_topic(broker.address, unique("crash"), PARTITIONS)
+    survivor = member(broker, topic, topic)
     settle([survivor])
-    victim = subprocess.Popen([sys.executable, "-c", MEMBER, quick.address, topic], stdout=subprocess.PIPE, text=True)
+    victim = subprocess.Popen([sys.executable, "-c", MEMBER, broker.address, topic], stdout=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + 60
         # Both are needed: the survivor gives up only while it polls.
@@ -119,21 +101,21 @@ def test_a_member_that_is_killed_loses_its_partitions_when_its_session_ends(quic
     close(survivor)
 
 
-def test_a_static_member_comes_back_to_its_partitions(quick):
-    topic = create_topic(quick.address, unique("static"), PARTITIONS)
-    other = member(quick, topic, topic)
-    fixed = member(quick, topic, topic, **{"group.instance.id": "fixed"})
+def test_a_static_member_comes_back_to_its_partitions(broker):
+    topic = create_topic(broker.address, unique("static"), PARTITIONS)
+    other = member(broker, topic, topic)
+    fixed = member(broker, topic, topic, **{"group.instance.id": "fixed"})
     shares = settle([other, fixed])
     close(fixed)
-    back = member(quick, topic, topic, **{"group.instance.id": "fixed"})
+    back = member(broker, topic, topic, **{"group.instance.id": "fixed"})
     assert settle([other, back]) == shares
     close(other, back)
 
 
-def test_partitions_that_are_added_and_topics_that_match_later_are_assigned(quick):
+def test_partitions_that_are_added_and_topics_that_match_later_are_assigned(broker):
     prefix = unique("log")
-    first = create_topic(quick.address, f"{prefix}-a", 2)
-    consumer = member(quick, prefix, f"^{prefix}-.*")
+    first = create_topic(broker.address, f"{prefix}-a", 2)
+    consumer = member(broker, prefix, f"^{prefix}-.*")
 
     def assigned() -> set[tuple[str, int]]:
         consumer.poll(0.05)
@@ -145,11 +127,11 @@ def test_partitions_that_are_added_and_topics_that_match_later_are_assigned(quic
             assert time.monotonic() < end, f"{now} is not {wanted}"
 
     wait({(first, 0), (first, 1)})
-    client: AdminClient = admin(quick.address)
+    client: AdminClient = admin(broker.address)
     client.create_partitions([NewPartitions(first, 3)])[first].result(20)
     wait({(first, 0), (first, 1), (first, 2)})
-    second = create_topic(quick.address, f"{prefix}-b", 1)
-    create_topic(quick.address, f"not-{prefix}-c", 1)
+    second = create_topic(broker.address, f"{prefix}-b", 1)
+    create_topic(broker.address, f"not-{prefix}-c", 1)
     wait({(first, 0), (first, 1), (first, 2), (second, 0)})
     client.delete_topics([second])[second].result(20)
     wait({(first, 0), (first, 1), (first, 2)})
@@ -157,7 +139,7 @@ def test_partitions_that_are_added_and_topics_that_match_later_are_assigned(quic
 
 
 def test_a_group_goes_on_where_it_was_after_the_broker_was_killed(new_broker):
-    broker = new_broker(kafka=KAFKA, **FLAGS)
+    broker = new_broker(kafka=QUICK_KAFKA, **QUICK_FLAGS)
     topic = create_topic(broker.address, unique("resumed"), PARTITIONS)
     consumers = [member(broker, topic, topic) for _ in range(2)]
     even(consumers, [])
@@ -177,18 +159,18 @@ def test_a_group_goes_on_where_it_was_after_the_broker_was_killed(new_broker):
     close(*consumers)
 
 
-def test_an_empty_group_goes_over_to_the_other_protocol_and_back_with_its_offsets(quick):
-    topic = create_topic(quick.address, unique("over"), PARTITIONS)
-    client: AdminClient = admin(quick.address)
+def test_an_empty_group_goes_over_to_the_other_protocol_and_back_with_its_offsets(broker):
+    topic = create_topic(broker.address, unique("over"), PARTITIONS)
+    client: AdminClient = admin(broker.address)
 
     def kind() -> str:
         listed = client.list_consumer_groups(types={ConsumerGroupType.CLASSIC, ConsumerGroupType.CONSUMER}).result(20)
         return next(group.type.name for group in listed.valid if group.group_id == topic)
 
     for join, name in [(classic, "CLASSIC"), (member, "CONSUMER"), (classic, "CLASSIC")]:
-        consumer = join(quick, topic, topic)
+        consumer = join(broker, topic, topic)
         settle([consumer])
-        fill(quick, topic, 24)
+        fill(broker, topic, 24)
         assert len(drain([consumer], 24)) == 24
         assert drain([consumer], 1, seconds=0.5) == [], "what was committed before does not come again"
         consumer.commit(asynchronous=False)
@@ -199,11 +181,11 @@ def test_an_empty_group_goes_over_to_the_other_protocol_and_back_with_its_offset
     client.delete_consumer_groups([topic])[topic].result(20)
 
 
-def test_offsets_of_a_member_are_committed_in_its_own_epoch_only(quick):
-    topic = create_topic(quick.address, unique("epochs"), 1)
-    consumer = member(quick, topic, topic)
+def test_offsets_of_a_member_are_committed_in_its_own_epoch_only(broker):
+    topic = create_topic(broker.address, unique("epochs"), 1)
+    consumer = member(broker, topic, topic)
     settle([consumer], partitions=1)
-    fill_one = Consumer({"bootstrap.servers": quick.address, "group.id": topic, "enable.auto.commit": False})
+    fill_one = Consumer({"bootstrap.servers": broker.address, "group.id": topic, "enable.auto.commit": False})
     # Who is no member commits nothing while there are members.
     with pytest.raises(KafkaException):
         fill_one.commit(offsets=[TopicPartition(topic, 0, 5)], asynchronous=False)
