@@ -15,5 +15,5 @@ pub mod registry;
 
 pub use families::{Metrics, MetricsOptions};
 pub use health::{Health, HealthHandle, ProgressWatch};
-pub use logging::{LogFormat, LogGuard, LogOptions, RepeatGate};
+pub use logging::{LevelControl, LogFormat, LogGuard, LogOptions, RepeatGate};
 pub use registry::{CONTENT_TYPE, Counter, Gauge, Histogram, SecondsCounter};

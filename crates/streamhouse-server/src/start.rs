@@ -505,6 +505,7 @@ fn settings(config: &Config) -> Settings {
         fetch_bytes_max: config.fetch_bytes_max,
         message_bytes_max: config.message_bytes_max,
         retention_check_interval: config.retention_check_interval,
+        slow_request: config.slow_request,
     }
 }
 

@@ -52,6 +52,18 @@ pub enum StoreError {
     Damaged(String),
 }
 
+impl StoreError {
+    /// As `metadata_errors_total` and the log call it.
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Unknown(_) => "unknown",
+            Self::Damaged(_) => "damaged",
+        }
+    }
+}
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
     /// The incarnation is a tombstone or unknown: discard all buffers, start a new one.

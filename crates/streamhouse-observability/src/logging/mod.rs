@@ -3,8 +3,12 @@
 //! Field names equal the metrics' labels: `topic partition consumer_group operation error_type api
 //! client_id agent object_id duration_ms`. Logging never blocks the code that logs. Every event that
 //! passes the filter is counted by level, also when its line is dropped afterwards.
+//!
+//! `level` changes the filter while the process runs, `once` holds repeats back, `writer` is the way out.
 
 mod json;
+mod level;
+mod once;
 mod repeat;
 #[cfg(test)]
 mod tests;
@@ -17,10 +21,12 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{EnvFilter, Registry, fmt};
+use tracing_subscriber::{Registry, fmt};
 
 use crate::families::{LogEventMetrics, LogLevel, Metrics};
 use json::FlatJson;
+pub use level::LevelControl;
+pub use once::{admit, admit_client, milliseconds};
 pub use repeat::{REPEAT_WINDOW, RepeatGate};
 use writer::{LINES_MAX, LineSender};
 
@@ -69,6 +75,10 @@ pub enum LogError {
         filter: String,
         source: tracing_subscriber::filter::ParseError,
     },
+    #[error("a log filter has between 1 and 1024 bytes, not {0}")]
+    FilterLength(usize),
+    #[error("the log has ended")]
+    Over,
     #[error("{0:?} is no log format: human or json")]
     Format(String),
     #[error("cannot start the log's thread: {0}")]
@@ -78,19 +88,28 @@ pub enum LogError {
 }
 
 /// Holds the log open. Dropping it waits, at most a second, until what was logged is written.
-pub struct LogGuard(LineSender);
+pub struct LogGuard {
+    sender: LineSender,
+    level: LevelControl,
+}
 
 impl LogGuard {
     /// Lines dropped because the output could not keep up.
     #[must_use]
     pub fn lines_dropped(&self) -> u64 {
-        self.0.dropped()
+        self.sender.dropped()
+    }
+
+    /// What changes the filter of this log.
+    #[must_use]
+    pub fn level(&self) -> LevelControl {
+        self.level.clone()
     }
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.0.drain();
+        self.sender.drain();
     }
 }
 
@@ -111,10 +130,7 @@ fn build(
     out: impl Write + Send + 'static,
     colours: bool,
 ) -> Result<(impl Subscriber + Send + Sync + 'static, LogGuard), LogError> {
-    let filter = EnvFilter::try_new(&options.filter).map_err(|source| LogError::Filter {
-        filter: options.filter.clone(),
-        source,
-    })?;
+    let (filter, level) = level::filter(&options.filter)?;
     let format = options.format;
     let sender = LineSender::start(out, LINES_MAX, move |dropped| dropped_line(format, dropped))?
         .counting_dropped(events.dropped.clone());
@@ -134,7 +150,7 @@ fn build(
         .with(lines)
         .with(CountEvents(events))
         .with(filter);
-    Ok((subscriber, LogGuard(sender)))
+    Ok((subscriber, LogGuard { sender, level }))
 }
 
 fn dropped_line(format: LogFormat, dropped: u64) -> String {

@@ -132,3 +132,36 @@ fn the_line_about_dropped_lines_is_json_where_lines_are() {
     let line: Value = serde_json::from_str(&dropped_line(LogFormat::Json, 7)).unwrap();
     assert_eq!((&line["level"], &line["dropped"]), (&json!("WARN"), &json!(7)));
 }
+
+#[test]
+fn the_filter_changes_while_the_process_runs_and_a_wrong_one_leaves_it_as_it_was() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let out = Captured::default();
+    let (subscriber, guard) = build(
+        &LogOptions::default(),
+        metrics.log_events.clone(),
+        out.clone(),
+        false,
+    )
+    .unwrap();
+    let level = guard.level();
+    tracing::subscriber::with_default(subscriber, || {
+        for (filter, taken) in [
+            ("info", true),
+            ("debug", true),
+            ("x=nonsense", false),
+            ("warn", true),
+        ] {
+            assert_eq!(level.change(filter).is_ok(), taken, "{filter}");
+            tracing::debug!("said under {filter}");
+        }
+    });
+    assert_eq!(level.current(), "warn");
+    drop(guard);
+    let text = String::from_utf8(out.0.lock().clone()).unwrap();
+    let said: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split("said under ").nth(1))
+        .collect();
+    assert_eq!(said, ["debug", "x=nonsense"]);
+}

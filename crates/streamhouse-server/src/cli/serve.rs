@@ -72,7 +72,7 @@ fn serve(config: Config) -> Result<(), ProcessError> {
             LogFormat::Json => logging::LogFormat::Json,
         },
     };
-    let _log = logging::init(&options, &metrics)?;
+    let log = logging::init(&options, &metrics)?;
     let health = Health::new();
     health.start_watchdog()?;
 
@@ -83,7 +83,7 @@ fn serve(config: Config) -> Result<(), ProcessError> {
     };
     let listener = TcpListener::bind(config.http_listen).map_err(listen_error)?;
     let http_stop = CancellationToken::new();
-    let state = HttpState::new(metrics.clone(), health.clone());
+    let state = HttpState::new(metrics.clone(), health.clone()).with_level(log.level());
     let http = http::serve(listener, state, http_stop.clone()).map_err(listen_error)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -139,6 +139,8 @@ settings! {
     metrics_max_series: u32,
     /// error, warn, info, debug, trace, or a tracing filter [default: info]
     log_level: String,
+    /// A request that takes longer is logged with the time of each stage; 0 never [default: 1s]
+    slow_request: Span,
     /// human or json [default: human]
     @[value_enum] log_format: LogFormat,
 }

@@ -134,6 +134,8 @@ pub struct Config {
     pub verify_rate: u64,
     pub object_store_prices: RequestPrices,
     pub metrics_max_series: usize,
+    /// Zero: never.
+    pub slow_request: Duration,
     pub log_level: String,
     pub log_format: LogFormat,
 }
@@ -210,6 +212,7 @@ impl Config {
                 None => RequestPrices::s3_standard(),
             },
             metrics_max_series: layer.metrics_max_series.unwrap_or(50_000) as usize,
+            slow_request: span(layer.slow_request, 1),
             log_level: layer.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: layer.log_format.unwrap_or_default(),
             data_dir,

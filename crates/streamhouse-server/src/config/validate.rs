@@ -15,7 +15,7 @@ pub(super) fn ranges(layer: &Layer) -> Result<(), ConfigError> {
     let size = |value: Option<super::units::Size>| value.map(|size| size.0);
     let span = |value: Option<super::units::Span>| value.map(|span| span.0.as_millis() as u64);
     let count = |value: Option<u32>| value.map(u64::from);
-    let bounds: [(&'static str, Option<u64>, u64, u64); 30] = [
+    let bounds: &[(&'static str, Option<u64>, u64, u64)] = &[
         ("flush_interval", span(layer.flush_interval), 0, 10_000),
         ("flush_bytes", size(layer.flush_bytes), 4 << 10, GIB),
         ("inline_bytes", size(layer.inline_bytes), 0, 1 << 20),
@@ -91,6 +91,7 @@ pub(super) fn ranges(layer: &Layer) -> Result<(), ConfigError> {
             1_000,
             3_650 * day_ms,
         ),
+        ("slow_request", span(layer.slow_request), 0, day_ms),
         ("idle_timeout", span(layer.idle_timeout), 1_000, 365 * day_ms),
         ("stall_timeout", span(layer.stall_timeout), 100, day_ms),
         ("stop_timeout", span(layer.stop_timeout), 100, day_ms),
@@ -102,7 +103,7 @@ pub(super) fn ranges(layer: &Layer) -> Result<(), ConfigError> {
             10_000_000,
         ),
     ];
-    for (key, value, min, max) in bounds {
+    for &(key, value, min, max) in bounds {
         if let Some(value) = value
             && !(min..=max).contains(&value)
         {

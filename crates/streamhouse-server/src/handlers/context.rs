@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::error_code;
+use super::request_log;
 use super::topics::Topics;
 use crate::config::Advertised;
 use crate::consumption::{Client, Consumption, Fetching};
@@ -49,6 +50,8 @@ pub struct Settings {
     /// Of topics that say nothing.
     pub message_bytes_max: u32,
     pub retention_check_interval: Duration,
+    /// From when on a request is logged as slow; zero never.
+    pub slow_request: Duration,
 }
 
 /// One agent, as its handlers see it. Made once, shared by all connections.
@@ -103,6 +106,8 @@ pub struct RequestContext {
     pub software: ConnectionSoftware,
     /// When its last byte had been read.
     pub read_at: Instant,
+    /// How long it waited for room in the in-flight budget.
+    pub waited: Duration,
     /// Our number for the request, for logs and error messages.
     pub correlation: u64,
 }
@@ -156,14 +161,14 @@ impl RequestContext {
             TransactionFault::Group(fault) => self.report_group(fault),
             TransactionFault::Refused(TransactionError::Store(error)) => self.report(error),
             _ => {
-                tracing::debug!(api = ?self.head.api, correlation_id = %self.correlation_id(), %fault, "refused");
+                request_log::mistake(self, fault);
             }
         }
     }
 
     /// What a client hears about its own metrics: its own business.
     pub fn report_telemetry(&self, fault: &TelemetryFault) {
-        tracing::debug!(api = ?self.head.api, correlation_id = %self.correlation_id(), %fault, "refused");
+        request_log::mistake(self, fault);
     }
 
     /// The same for a group's fault, if it is ours: what clients do wrong is theirs.
@@ -171,20 +176,13 @@ impl RequestContext {
         match fault {
             GroupFault::Store(_) | GroupFault::StoreUnknown(_) => self.report(fault),
             _ => {
-                tracing::debug!(api = ?self.head.api, correlation_id = %self.correlation_id(), %fault, "refused");
+                request_log::mistake(self, fault);
             }
         }
     }
 
     /// Logs a failure of ours, once, where it is answered.
     pub fn report(&self, error: &dyn std::fmt::Display) {
-        tracing::warn!(
-            api = ?self.head.api,
-            correlation_id = %self.correlation_id(),
-            kafka_correlation_id = self.head.correlation_id,
-            client_id = self.head.client_id.as_deref().unwrap_or_default(),
-            error = %error,
-            "request failed"
-        );
+        request_log::failure(self, error);
     }
 }

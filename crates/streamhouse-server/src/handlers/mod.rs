@@ -42,6 +42,7 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod push_telemetry;
 pub mod quotas;
+pub mod request_log;
 pub mod response;
 pub mod sync_group;
 pub mod topics;

@@ -27,6 +27,8 @@ pub struct Response {
     pub after: Option<AfterWrite>,
     /// How long nothing more is read from the client: it went over its quota.
     pub throttle: Duration,
+    /// How long the request was allowed to wait for data.
+    pub may_wait: Duration,
     /// Goes when it was written or can no longer be.
     pub memory: Held,
 }
@@ -78,6 +80,7 @@ impl Response {
             outcome,
             after: None,
             throttle: Duration::ZERO,
+            may_wait: Duration::ZERO,
             memory: Held::default(),
         })
     }

@@ -7,15 +7,17 @@ use axum::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, VARY,
 };
 use axum::http::{Response, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use serde::Serialize;
 use streamhouse_observability::health::Report;
 
 use super::HttpState;
 use super::body::hold;
+use super::{correlation, log_level};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(super) const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static(streamhouse_observability::CONTENT_TYPE);
 
 /// All routes of an agent.
@@ -26,8 +28,10 @@ pub fn router(state: HttpState) -> Router {
         .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
+        .route("/log/level", get(log_level::get).put(log_level::put))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(state.clone(), correlation::name))
         .with_state(state)
 }
 
@@ -131,7 +135,7 @@ async fn method_not_allowed() -> Response<Body> {
     error(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        "this path answers GET and HEAD",
+        "this path answers GET and HEAD; /log/level PUT as well",
     )
 }
 
@@ -150,7 +154,7 @@ struct ErrorBody {
     message: &'static str,
 }
 
-fn error(status: StatusCode, error: &'static str, message: &'static str) -> Response<Body> {
+pub(super) fn error(status: StatusCode, error: &'static str, message: &'static str) -> Response<Body> {
     json(status, &ErrorBody { error, message })
 }
 
@@ -164,7 +168,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     }
 }
 
-fn answer(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
+pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);

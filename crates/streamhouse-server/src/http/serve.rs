@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::log_level::Peer;
 use super::{HttpState, router};
 
 /// What a client may take of the server.
@@ -113,8 +114,9 @@ async fn accept(listener: TcpListener, routes: Router, shutdown: CancellationTok
             } => accepted,
         };
         match accepted {
-            (Ok(slot), Ok((stream, _peer))) => {
-                let (routes, shutdown) = (routes.clone(), shutdown.clone());
+            (Ok(slot), Ok((stream, peer))) => {
+                let routes = routes.clone().layer(axum::Extension(Peer(peer)));
+                let shutdown = shutdown.clone();
                 connections.spawn(async move {
                     connection(stream, routes, shutdown, limits).await;
                     drop(slot);

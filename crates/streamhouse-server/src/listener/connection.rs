@@ -25,7 +25,7 @@ use super::guard::{self, RequestError};
 use crate::consumption::Fetching;
 use crate::handlers::context::{Agent, Principal, RequestContext};
 use crate::handlers::response::Response;
-use crate::handlers::{self, HandleError, api_versions, produce};
+use crate::handlers::{self, HandleError, api_versions, produce, request_log};
 use crate::telemetry::ConnectionSoftware;
 
 /// Produce requests of one connection that may wait for their commit. Clients send at most five; a
@@ -217,6 +217,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             software: self.software.clone(),
             head,
             read_at: frame.read_at,
+            waited: Duration::ZERO,
             correlation: self.shared.correlation.fetch_add(1, Ordering::Relaxed),
         };
         if api == ApiKey::Produce {
@@ -230,11 +231,12 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         let kept = frame.bytes.len();
         let response = handlers::handle(&context, &body, |decoded| charge.shrink(kept + decoded)).await?;
         drop(charge);
+        request_log::answered(&context, response.outcome, response.may_wait);
         self.mute(response.throttle);
         self.answer(response, api, read_at).await
     }
 
-    async fn produce(&mut self, context: RequestContext, frame: Frame, body: &Bytes) -> Result<(), End> {
+    async fn produce(&mut self, mut context: RequestContext, frame: Frame, body: &Bytes) -> Result<(), End> {
         let version = context.head.version;
         let wrong = |error: super::wire::WireError| RequestError::Body {
             api: ApiKey::Produce,
@@ -256,6 +258,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             metrics.backpressure_seconds_total.add(waited);
         }
         metrics.stage(Stage::Queue).observe(waited);
+        context.waited = waited;
         let request = produce::decode(body, version).map_err(wrong)?;
         let pending = produce::admit(context, request, charge, frame.bytes.len()).await;
         self.mute(pending.throttle);

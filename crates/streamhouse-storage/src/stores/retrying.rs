@@ -23,8 +23,8 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
-use streamhouse_observability::Metrics;
 use streamhouse_observability::families::{Operation, StoreErrorType};
+use streamhouse_observability::{Metrics, logging};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fault::{Fault, Stalled, WrongLength, classify};
@@ -143,7 +143,16 @@ impl Context {
                 return Err(error);
             }
             self.count(operation, StoreErrorType::Retry);
-            tracing::debug!(operation = ?operation, %error, ?pause, "the object store failed, trying again");
+            if let Some(suppressed) = logging::admit("object_store", operation.as_str(), "") {
+                tracing::warn!(
+                    %operation,
+                    error_type = "retry",
+                    %error,
+                    pause_ms = logging::milliseconds(pause),
+                    suppressed,
+                    "the object store failed; trying again"
+                );
+            }
             sleep(pause).await;
             backoff = (backoff * 2).min(self.policy.backoff_max);
         }

@@ -14,6 +14,7 @@ use streamhouse_observability::families::{PartitionWriteMetrics, TopicMetrics};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::journey::Journey;
 use crate::batch::AdmittedBatch;
 
 /// The metric handles of a partition, resolved once by who knows its topic's name.
@@ -68,7 +69,18 @@ pub enum AppendError {
 pub type Results = Vec<Result<Appended, AppendError>>;
 
 /// Resolves when every batch of one append call has its result, in the order given.
-pub struct PendingAppend(oneshot::Receiver<Results>, usize);
+pub struct PendingAppend(oneshot::Receiver<(Results, Journey)>, usize);
+
+impl PendingAppend {
+    /// The results, and how the last of them came about.
+    pub async fn with_journey(self) -> (Results, Journey) {
+        let Self(answer, count) = self;
+        // The pipeline went down with the process' last breath: nothing was acknowledged.
+        answer
+            .await
+            .unwrap_or_else(|_| (vec![Err(AppendError::Stopping); count], Journey::default()))
+    }
+}
 
 impl Future for PendingAppend {
     type Output = Results;
@@ -76,8 +88,10 @@ impl Future for PendingAppend {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let count = self.1;
         Pin::new(&mut self.0).poll(context).map(|answer| {
-            // The pipeline went down with the process' last breath: nothing was acknowledged.
-            answer.unwrap_or_else(|_| vec![Err(AppendError::Stopping); count])
+            answer.map_or_else(
+                |_| vec![Err(AppendError::Stopping); count],
+                |(results, _)| results,
+            )
         })
     }
 }
@@ -86,7 +100,7 @@ impl Future for PendingAppend {
 struct Request {
     remaining: AtomicUsize,
     results: Mutex<Results>,
-    answer: Mutex<Option<oneshot::Sender<Results>>>,
+    answer: Mutex<Option<oneshot::Sender<(Results, Journey)>>>,
     /// Of all its batches, which mostly are slices of one frame.
     bytes: usize,
 }
@@ -111,14 +125,14 @@ impl Reply {
         self.request.bytes
     }
 
-    pub(super) fn send(self, result: Result<Appended, AppendError>) {
+    pub(super) fn send(self, result: Result<Appended, AppendError>, journey: Journey) {
         self.request.results.lock()[self.position] = result;
         if self.request.remaining.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(answer) = self.request.answer.lock().take()
         {
             let results = std::mem::take(&mut *self.request.results.lock());
             // Nobody waits any more where the connection is gone.
-            let _ = answer.send(results);
+            let _ = answer.send((results, journey));
         }
     }
 }
@@ -166,7 +180,7 @@ pub(super) fn pending(batches: Vec<Append>) -> (Vec<Pending>, PendingAppend) {
     if count == 0
         && let Some(answer) = request.answer.lock().take()
     {
-        let _ = answer.send(Vec::new());
+        let _ = answer.send((Vec::new(), Journey::default()));
     }
     (pending, PendingAppend(receiver, count))
 }

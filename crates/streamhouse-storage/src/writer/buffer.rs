@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::append::{AppendError, Pending};
+use super::journey::Journey;
 
 pub(super) struct Buffer {
     batches: VecDeque<Pending>,
@@ -33,7 +34,7 @@ impl Buffer {
     pub(super) fn push(&mut self, batches: Vec<Pending>) -> bool {
         if self.closed {
             for reply in batches.into_iter().filter_map(|pending| pending.reply) {
-                reply.send(Err(AppendError::Stopping));
+                reply.send(Err(AppendError::Stopping), Journey::default());
             }
             return false;
         }

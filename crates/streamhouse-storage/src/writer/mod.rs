@@ -8,6 +8,7 @@
 
 mod append;
 mod buffer;
+mod journey;
 mod pipeline;
 mod policy;
 mod sealed;
@@ -29,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub use append::{Append, AppendError, Appended, PartitionHandles, PendingAppend, Results};
+pub use journey::Journey;
 
 use crate::object::Counters;
 use crate::reader::Tail;

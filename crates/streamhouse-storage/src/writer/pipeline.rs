@@ -19,10 +19,12 @@ use object_store::{ObjectStoreExt, PutPayload};
 use streamhouse_metadata::ids::{ObjectName, StoreTime};
 use streamhouse_metadata::store::StoreError;
 use streamhouse_observability::families::{BatchCount, ProducerErrorType, SealReason, Stage};
+use streamhouse_observability::logging;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::append::{AppendError, Pending};
+use super::journey::Journey;
 use super::policy::{self, Verdict, View};
 use super::sealed::{Place, Sealed};
 use super::{Identity, Shared, WriterOptions, WriterParts};
@@ -148,6 +150,14 @@ impl Pipeline {
         }
     }
 
+    /// The name of an object of this incarnation.
+    fn name_of(&self, counter: u64) -> ObjectName {
+        ObjectName {
+            incarnation: self.identity.borrow().incarnation,
+            counter,
+        }
+    }
+
     fn counters(&self) -> Arc<Counters> {
         self.identity.borrow().counters.clone()
     }
@@ -183,10 +193,7 @@ impl Pipeline {
     fn upload(&mut self, sealed: &Sealed) {
         self.last_upload_began = Some(Instant::now());
         let counter = sealed.counter;
-        let key = key_of(&ObjectName {
-            incarnation: self.identity.borrow().incarnation,
-            counter,
-        });
+        let key = key_of(&self.name_of(counter));
         let payload: PutPayload = sealed.payload.iter().cloned().collect();
         let objects = self.parts.objects.clone();
         let put = tokio::spawn(async move { objects.put(&key, payload).await.map(|_| ()) });
@@ -211,6 +218,7 @@ impl Pipeline {
         };
         match uploaded.result {
             Ok(()) => {
+                let object_id = self.name_of(uploaded.counter);
                 let sealed = &mut self.queue[at];
                 sealed.place = Place::Stored;
                 sealed.durable_at = Instant::now();
@@ -219,19 +227,34 @@ impl Pipeline {
                     .produce
                     .stage(Stage::Upload)
                     .observe(sealed.durable_at - sealed.sealed_at);
+                tracing::debug!(
+                    %object_id,
+                    operation = "PUT",
+                    length_bytes = sealed.length_bytes,
+                    batches = sealed.batches.len(),
+                    duration_ms = logging::milliseconds(sealed.durable_at - sealed.sealed_at),
+                    "object uploaded"
+                );
             }
             Err(error) => {
                 // It never was in a commit: only durable objects are. It leaves the queue first.
                 let Some(mut sealed) = self.queue.remove(at) else {
                     return;
                 };
-                let incarnation = self.identity.borrow().incarnation;
-                let name = ObjectName {
-                    incarnation,
-                    counter: sealed.counter,
-                };
-                tracing::error!(object_id = %name, %error, operation = "PUT", "upload given up");
-                sealed.refuse(&AppendError::Storage, count_refusal(&self.parts));
+                let name = self.name_of(sealed.counter);
+                if let Some(suppressed) = logging::admit("upload", "failed", "") {
+                    tracing::error!(
+                        object_id = %name,
+                        %error,
+                        operation = "PUT",
+                        error_type = "failed",
+                        duration_ms = logging::milliseconds(sealed.sealed_at.elapsed()),
+                        suppressed,
+                        "upload given up"
+                    );
+                }
+                let moments = sealed.moments(name, None);
+                sealed.refuse(moments, &AppendError::Storage, count_refusal(&self.parts));
                 (self.parts.hooks.abandoned)(name);
             }
         }
@@ -280,13 +303,23 @@ impl Pipeline {
         for mut pending in expired {
             if let Some(reply) = pending.reply.take() {
                 count_refusal(&self.parts)(&pending, &AppendError::TimedOut);
-                reply.send(Err(AppendError::TimedOut));
+                reply.send(
+                    Err(AppendError::TimedOut),
+                    Journey::in_buffer(pending.accepted_at, now),
+                );
             }
         }
-        for sealed in &mut self.queue {
+        let incarnation = self.identity.borrow().incarnation;
+        for (at, sealed) in self.queue.iter_mut().enumerate() {
             if sealed.earliest_deadline().is_none_or(|deadline| now < deadline) {
                 continue;
             }
+            let object = ObjectName {
+                incarnation,
+                counter: sealed.counter,
+            };
+            let committing = self.committing.as_ref().filter(|it| at < it.objects);
+            let moments = sealed.moments(object, committing.map(|it| it.began_at));
             for batch in sealed
                 .batches
                 .iter_mut()
@@ -294,7 +327,8 @@ impl Pipeline {
             {
                 if let Some(reply) = batch.pending.reply.take() {
                     count_refusal(&self.parts)(&batch.pending, &AppendError::TimedOut);
-                    reply.send(Err(AppendError::TimedOut));
+                    let journey = moments.journey(batch.pending.accepted_at, now);
+                    reply.send(Err(AppendError::TimedOut), journey);
                 }
             }
         }
@@ -314,15 +348,22 @@ impl Pipeline {
     async fn start_anew(&mut self, error: &AppendError) {
         self.committing = None;
         self.uploads.clear();
+        let incarnation = self.identity.borrow().incarnation;
         for sealed in &mut self.queue {
-            sealed.refuse(error, count_refusal(&self.parts));
+            let object = ObjectName {
+                incarnation,
+                counter: sealed.counter,
+            };
+            let moments = sealed.moments(object, None);
+            sealed.refuse(moments, error, count_refusal(&self.parts));
         }
         self.queue.clear();
         let buffered = self.shared.buffer.lock().take(u64::MAX);
         for mut pending in buffered {
             if let Some(reply) = pending.reply.take() {
                 count_refusal(&self.parts)(&pending, error);
-                reply.send(Err(error.clone()));
+                let journey = Journey::in_buffer(pending.accepted_at, Instant::now());
+                reply.send(Err(error.clone()), journey);
             }
         }
         let mut wait = REPEAT_AFTER_MIN;
@@ -331,6 +372,7 @@ impl Pipeline {
                 Ok(registered) => {
                     self.committed_number = 0;
                     let incarnation = registered.incarnation;
+                    tracing::info!(%incarnation, "this agent started anew");
                     self.identity.send_replace(Identity {
                         incarnation,
                         counters: Arc::default(),
@@ -343,7 +385,16 @@ impl Pipeline {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, operation = "register", "registration will be repeated");
+                    if let Some(suppressed) = logging::admit("register", error.error_type(), "") {
+                        let error_type = error.error_type();
+                        tracing::warn!(
+                            %error,
+                            error_type,
+                            operation = "register",
+                            suppressed,
+                            "registration will be repeated"
+                        );
+                    }
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(REPEAT_AFTER_MAX);
                 }

@@ -1,10 +1,12 @@
 //! An object on its way from the buffer to its commit.
 
 use bytes::Bytes;
+use streamhouse_metadata::ids::ObjectName;
 use streamhouse_metadata::model::commit::{BatchEntry, CommitObject};
 use tokio::time::Instant;
 
 use super::append::{AppendError, PartitionHandles, Pending};
+use super::journey::Moments;
 use crate::object::{BuiltObject, Part, build};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +101,29 @@ impl Sealed {
         self.batches.iter().map(|batch| batch.pending.accepted_at).min()
     }
 
+    /// What the object's batches share of their journeys.
+    pub(super) fn moments(&self, object: ObjectName, commit_began_at: Option<Instant>) -> Moments {
+        Moments {
+            object,
+            sealed_at: self.sealed_at,
+            durable_at: self.is_durable().then_some(self.durable_at),
+            commit_began_at,
+        }
+    }
+
     /// Answers every batch that still waits.
-    pub(super) fn refuse(&mut self, error: &AppendError, mut count: impl FnMut(&Pending, &AppendError)) {
+    pub(super) fn refuse(
+        &mut self,
+        moments: Moments,
+        error: &AppendError,
+        mut count: impl FnMut(&Pending, &AppendError),
+    ) {
+        let now = Instant::now();
         for batch in &mut self.batches {
             if let Some(reply) = batch.pending.reply.take() {
                 count(&batch.pending, error);
-                reply.send(Err(error.clone()));
+                let journey = moments.journey(batch.pending.accepted_at, now);
+                reply.send(Err(error.clone()), journey);
             }
         }
     }

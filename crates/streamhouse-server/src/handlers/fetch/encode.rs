@@ -155,6 +155,7 @@ pub(super) fn response(
         outcome,
         after: None,
         throttle,
+        may_wait: Duration::ZERO,
         memory: Held::default(),
     };
     put_length(&mut response.parts);

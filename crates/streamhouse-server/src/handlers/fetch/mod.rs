@@ -104,6 +104,7 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
     let codes = (NONE, session_id);
     let mut response = encode::response(&context.head, codes, topics, outcome, throttle);
     response.memory = held;
+    response.may_wait = terms.max_wait;
     Ok(response)
 }
 

@@ -32,6 +32,7 @@ use decode::{PartitionData, TopicData};
 use super::HandleError;
 use super::context::{Agent, RequestContext};
 use super::error_code::{self, NONE, RequestFault};
+use super::request_log;
 use super::response::Response;
 use super::topics::{KnownTopic, TopicKey};
 use crate::listener::budget::Charge;
@@ -113,6 +114,9 @@ pub async fn admit(
                     Slot::Appended
                 }
                 Err(refusal) => {
+                    if refusal.counted != ProducerErrorType::AgentError {
+                        request_log::mistake(&context, &refusal.message);
+                    }
                     let counted = known.as_ref().ok().map(|known| &known.metrics);
                     refused(&agent, counted, &refusal);
                     Slot::Refused {
@@ -307,7 +311,8 @@ impl Pending {
             throttle,
         } = self;
         let generic = context.head.version >= ABORTABLE;
-        let mut results = append.await.into_iter();
+        let (results, journey) = append.with_journey().await;
+        let mut results = results.into_iter();
         let answered_at = Instant::now();
         let mut successful = Vec::new();
         let mut outcome = ApiOutcome::Ok;
@@ -321,11 +326,17 @@ impl Pending {
                     Slot::Refused { code, message } => refused_response(index, code, message),
                     Slot::Appended => match results.next().unwrap_or(Err(AppendError::Stopping)) {
                         Ok(appended) => appended_response(index, &appended),
-                        Err(error) => refused_response(
-                            index,
-                            error_code::transactional_append(&error, generic).code(),
-                            context.explain(&error),
-                        ),
+                        Err(error) => {
+                            match &error {
+                                AppendError::Refused(refusal) => request_log::mistake(&context, refusal),
+                                error => request_log::failure(&context, error),
+                            }
+                            refused_response(
+                                index,
+                                error_code::transactional_append(&error, generic).code(),
+                                context.explain(&error),
+                            )
+                        }
                     },
                 };
                 if response.error_code != NONE {
@@ -342,16 +353,17 @@ impl Pending {
         }
         let read_at = context.read_at;
         let metrics = context.agent.metrics.clone();
-        let after = move |written: Instant| {
+        let after = move |context: &RequestContext, written: Instant| {
             metrics.produce.stage(Stage::Ack).observe(written - answered_at);
             for topic in successful {
                 topic.latency.observe(written - read_at);
             }
+            request_log::produced(context, outcome, &journey, answered_at, written);
         };
         if acks == 0 {
             return match failure {
                 None => {
-                    after(answered_at);
+                    after(&context, answered_at);
                     Ok(None)
                 }
                 Some(message) => Err(HandleError::Unacknowledged(
@@ -364,7 +376,7 @@ impl Pending {
             .with_throttle_time_ms(i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX));
         let message = trim(message, context.head.version);
         let mut response = Response::encode(&context.head, &message, outcome)?;
-        response.after = Some(Box::new(after));
+        response.after = Some(Box::new(move |written| after(&context, written)));
         Ok(Some(response))
     }
 }

@@ -10,15 +10,17 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
     HttpService, ReqwestConnector,
 };
-use streamhouse_observability::Metrics;
 use streamhouse_observability::families::Operation;
+use streamhouse_observability::{Metrics, logging};
+
+use tokio::time::Instant;
 
 use super::refusal::Refusal;
 use crate::stores::attempt::Attempt;
@@ -77,8 +79,23 @@ impl HttpService for Counting {
         let operation = operation_of(request.method(), request.uri().query());
         let attempt = Attempt::begin(&self.metrics, operation);
         attempt.sent(request.body().content_length());
+        // Without the query: a presigned one is a secret.
+        let path = tracing::enabled!(tracing::Level::DEBUG).then(|| request.uri().path().to_owned());
+        let began = Instant::now();
         let response = self.inner.execute(request).await?;
         let (parts, body) = response.into_parts();
+        if let Some(path) = path {
+            let object_id = path.find("/objects/").map(|at| &path[at + 1..]);
+            tracing::debug!(
+                %operation,
+                object_id,
+                path,
+                status = parts.status.as_u16(),
+                store_request_id = request_id(&parts.headers),
+                duration_ms = logging::milliseconds(began.elapsed()),
+                "the object store answered"
+            );
+        }
         if !is_refusal(parts.status) {
             // The bytes of a GET are payload; a listing's XML is not.
             let counted = operation == Operation::Get;
@@ -90,17 +107,19 @@ impl HttpService for Counting {
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)));
         }
         let text = read_refusal(body).await?;
-        let request_id = parts
-            .headers
-            .get("x-amz-request-id")
-            .and_then(|id| id.to_str().ok());
-        let refusal = Refusal::read(parts.status.as_u16(), &text, request_id.map(str::to_owned));
+        let request_id = request_id(&parts.headers).map(str::to_owned);
+        let refusal = Refusal::read(parts.status.as_u16(), &text, request_id);
         // A missing key is an answer that `object_store` maps itself; a missing bucket is a fault.
         if parts.status == StatusCode::NOT_FOUND && refusal.code != "NoSuchBucket" {
             return Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(text)));
         }
         Err(HttpError::new(HttpErrorKind::Unknown, refusal))
     }
+}
+
+/// What the store's own logs and its support know the request by.
+fn request_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get("x-amz-request-id").and_then(|id| id.to_str().ok())
 }
 
 fn is_signed(request: &HttpRequest) -> bool {

@@ -11,9 +11,11 @@ use streamhouse_metadata::ids::StoreTime;
 use streamhouse_metadata::model::commit::{BatchOutcome, CommitAnswer, CommitRequest, ObjectOutcomes};
 use streamhouse_metadata::store::{CommitError, StoreError};
 use streamhouse_observability::families::{BatchCount, Stage};
+use streamhouse_observability::logging;
 use tokio::time::Instant;
 
 use super::super::append::{AppendError, Appended};
+use super::super::journey::Moments;
 use super::super::sealed::Sealed;
 use super::publish::publish;
 use super::{COMMIT_GRACE, Pipeline, REPEAT_AFTER_MAX, REPEAT_AFTER_MIN, count_refusal};
@@ -23,7 +25,7 @@ pub(super) struct Committing {
     pub(super) objects: usize,
     /// Set while an attempt runs.
     pub(super) attempt: Option<BoxFuture<'static, Result<CommitAnswer, CommitError>>>,
-    began_at: Instant,
+    pub(super) began_at: Instant,
     pub(super) repeat_at: Instant,
     repeat_after: Duration,
 }
@@ -97,7 +99,16 @@ impl Pipeline {
                 self.give_up(&error);
             }
             Err(CommitError::Store(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_)))) => {
-                tracing::warn!(%error, operation = "commit", "commit will be repeated");
+                if let Some(suppressed) = logging::admit("commit", error.error_type(), "") {
+                    let error_type = error.error_type();
+                    tracing::warn!(
+                        %error,
+                        error_type,
+                        operation = "commit",
+                        suppressed,
+                        "commit will be repeated"
+                    );
+                }
                 if let Some(committing) = &mut self.committing {
                     committing.repeat_at = Instant::now() + committing.repeat_after;
                     committing.repeat_after = (committing.repeat_after * 2).min(REPEAT_AFTER_MAX);
@@ -127,12 +138,20 @@ impl Pipeline {
         // Readable first, acknowledged then: who was told of a record finds it.
         for sealed in done {
             let outcomes = outcomes_of(answer, &sealed);
-            self.acknowledge(sealed, outcomes);
+            let moments = sealed.moments(self.name_of(sealed.counter), Some(committing.began_at));
+            tracing::debug!(
+                object_id = %moments.object,
+                operation = "commit",
+                batches = sealed.batches.len(),
+                duration_ms = logging::milliseconds(now - committing.began_at),
+                "object committed"
+            );
+            self.acknowledge(sealed, outcomes, moments, now);
         }
         (self.parts.hooks.committed)();
     }
 
-    fn acknowledge(&self, sealed: Sealed, outcomes: Option<&ObjectOutcomes>) {
+    fn acknowledge(&self, sealed: Sealed, outcomes: Option<&ObjectOutcomes>, moments: Moments, now: Instant) {
         for segment in &sealed.segments {
             segment.writes.segment_flushes.inc();
         }
@@ -173,7 +192,7 @@ impl Pipeline {
                 }
                 Err(error) => count_refusal(&self.parts)(pending, error),
             }
-            reply.send(result);
+            reply.send(result, moments.journey(pending.accepted_at, now));
         }
     }
 }

@@ -1,0 +1,143 @@
+//! What the log says of a request once it has its answer: a line at DEBUG, and one at WARN if it was slow.
+//!
+//! A produce is slow by the clock of its client: from read to answer written. Of a fetch the time it was
+//! allowed to wait does not count; joins and syncs wait for others by design and are never slow. With the
+//! log at its usual level a fast request costs two comparisons here. Mistakes of clients are DEBUG, and
+//! WARN once per client and minute. `docs/logging.md` explains the fields.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use kafka_protocol::messages::ApiKey;
+use streamhouse_observability::families::ApiOutcome;
+use streamhouse_observability::logging::{self, milliseconds};
+use streamhouse_storage::writer::Journey;
+use tokio::time::Instant;
+
+use super::context::RequestContext;
+
+/// A produce whose answer was written, or that wanted none.
+pub fn produced(
+    context: &RequestContext,
+    outcome: ApiOutcome,
+    journey: &Journey,
+    answered_at: Instant,
+    written_at: Instant,
+) {
+    let took = written_at - context.read_at;
+    let head = &context.head;
+    tracing::debug!(
+        api = "Produce",
+        correlation_id = %context.correlation_id(),
+        kafka_correlation_id = head.correlation_id,
+        client_id = head.client_id.as_deref().unwrap_or_default(),
+        outcome = outcome.as_str(),
+        object_id = journey.object.map(tracing::field::display),
+        duration_ms = milliseconds(took),
+        "request"
+    );
+    if !is_slow(context, took) {
+        return;
+    }
+    let Some(suppressed) = logging::admit("slow request", "Produce", "") else {
+        return;
+    };
+    tracing::warn!(
+        api = "Produce",
+        correlation_id = %context.correlation_id(),
+        kafka_correlation_id = head.correlation_id,
+        client_id = head.client_id.as_deref().unwrap_or_default(),
+        outcome = outcome.as_str(),
+        object_id = journey.object.map(tracing::field::display),
+        duration_ms = milliseconds(took),
+        queue_ms = milliseconds(context.waited),
+        buffer_ms = milliseconds(journey.buffer),
+        upload_ms = milliseconds(journey.upload),
+        commit_wait_ms = milliseconds(journey.commit_wait),
+        commit_ms = milliseconds(journey.commit),
+        ack_ms = milliseconds(written_at - answered_at),
+        suppressed,
+        "slow request"
+    );
+}
+
+/// Any other request whose answer is made. `may_wait`: how long it was allowed to wait for others.
+pub fn answered(context: &RequestContext, outcome: ApiOutcome, may_wait: Duration) {
+    let took = context.read_at.elapsed();
+    let head = &context.head;
+    tracing::debug!(
+        api = ?head.api,
+        correlation_id = %context.correlation_id(),
+        kafka_correlation_id = head.correlation_id,
+        client_id = head.client_id.as_deref().unwrap_or_default(),
+        outcome = outcome.as_str(),
+        duration_ms = milliseconds(took),
+        "request"
+    );
+    if matches!(head.api, ApiKey::JoinGroup | ApiKey::SyncGroup)
+        || !is_slow(context, took.saturating_sub(may_wait))
+    {
+        return;
+    }
+    if let Some(suppressed) = logging::admit("slow request", &format!("{:?}", head.api), "") {
+        tracing::warn!(
+            api = ?head.api,
+            correlation_id = %context.correlation_id(),
+            kafka_correlation_id = head.correlation_id,
+            client_id = head.client_id.as_deref().unwrap_or_default(),
+            outcome = outcome.as_str(),
+            duration_ms = milliseconds(took),
+            suppressed,
+            "slow request"
+        );
+    }
+}
+
+/// A threshold of zero turns the slow-request log off.
+fn is_slow(context: &RequestContext, took: Duration) -> bool {
+    let threshold = context.agent.settings.slow_request;
+    took >= threshold && !threshold.is_zero()
+}
+
+/// What a client does wrong is its own business; whoever runs it may want to know once.
+pub fn mistake(context: &RequestContext, fault: &dyn Display) {
+    let head = &context.head;
+    let client_id = head.client_id.as_deref().unwrap_or_default();
+    tracing::debug!(
+        api = ?head.api,
+        correlation_id = %context.correlation_id(),
+        kafka_correlation_id = head.correlation_id,
+        client_id,
+        %fault,
+        "refused"
+    );
+    if let Some(suppressed) = logging::admit_client(client_id, &context.peer.ip().to_string()) {
+        tracing::warn!(
+            api = ?head.api,
+            correlation_id = %context.correlation_id(),
+            client_id,
+            peer = %context.peer,
+            %fault,
+            suppressed,
+            "a client was refused; its next mistakes are logged at debug for a minute"
+        );
+    }
+}
+
+/// A failure of ours, where it is answered.
+pub fn failure(context: &RequestContext, error: &dyn Display) {
+    let head = &context.head;
+    let Some(suppressed) = logging::admit("request failed", &format!("{:?}", head.api), "") else {
+        return;
+    };
+    tracing::warn!(
+        api = ?head.api,
+        correlation_id = %context.correlation_id(),
+        kafka_correlation_id = head.correlation_id,
+        client_id = head.client_id.as_deref().unwrap_or_default(),
+        error_type = "agent_error",
+        %error,
+        suppressed,
+        "request failed"
+    );
+}
