@@ -22,6 +22,11 @@ use crate::producer::Core;
 /// An abort that nobody waits for is given at least this long.
 const ABORT_LIMIT_MIN: Duration = Duration::from_secs(10);
 
+/// Each call of librdkafka is given at least this long, whatever is left of the caller's limit. A commit whose first
+/// step was not seen done in time loses its name there, and its answer is then taken for that of an abort
+/// (`rd_kafka_txn_endtxn_complete` goes by the name of the call under way).
+const CALL_LIMIT_MIN: Duration = Duration::from_secs(1);
+
 /// Between two tries of a call that may be tried again at once.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -147,11 +152,10 @@ impl Desk {
     fn init(&mut self) -> Result<(), TransactionError> {
         let until = Instant::now() + self.init_limit;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.core.base().init_transactions(left) {
+            match self.core.base().init_transactions(call_limit(until)) {
                 Ok(()) => return Ok(()),
                 Err(error) => match TransactionError::of(&error) {
-                    TransactionError::TimedOut { .. } if Instant::now() < until => thread::sleep(RETRY_PAUSE),
+                    TransactionError::TimedOut { .. } if may_retry(until) => thread::sleep(RETRY_PAUSE),
                     error => return Err(error),
                 },
             }
@@ -188,13 +192,12 @@ impl Desk {
         }
         self.state = State::Committing;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let Err(error) = self.core.base().commit_transaction(left) else {
+            let Err(error) = self.core.base().commit_transaction(call_limit(until)) else {
                 self.state = State::Idle;
                 return Ok(());
             };
             match TransactionError::of(&error) {
-                TransactionError::TimedOut { .. } if Instant::now() < until => thread::sleep(RETRY_PAUSE),
+                TransactionError::TimedOut { .. } if may_retry(until) => thread::sleep(RETRY_PAUSE),
                 TransactionError::TimedOut { code } => return Err(CommitError::Unknown { code }),
                 TransactionError::MustAbort { code } => return self.taken_back(code),
                 error => {
@@ -221,13 +224,12 @@ impl Desk {
         self.state = State::Open;
         let until = Instant::now() + limit;
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let Err(error) = self.core.base().abort_transaction(left) else {
+            let Err(error) = self.core.base().abort_transaction(call_limit(until)) else {
                 self.state = State::Idle;
                 return Ok(());
             };
             match TransactionError::of(&error) {
-                TransactionError::TimedOut { .. } if Instant::now() < until => thread::sleep(RETRY_PAUSE),
+                TransactionError::TimedOut { .. } if may_retry(until) => thread::sleep(RETRY_PAUSE),
                 error @ TransactionError::TimedOut { .. } => return Err(error),
                 error => {
                     self.state = State::Idle;
@@ -236,4 +238,14 @@ impl Desk {
             }
         }
     }
+}
+
+fn call_limit(until: Instant) -> Duration {
+    until
+        .saturating_duration_since(Instant::now())
+        .max(CALL_LIMIT_MIN)
+}
+
+fn may_retry(until: Instant) -> bool {
+    Instant::now() + RETRY_PAUSE < until
 }

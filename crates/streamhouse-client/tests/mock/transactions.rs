@@ -108,13 +108,20 @@ async fn a_commit_that_cannot_be_is_taken_back_and_said_so() {
 async fn a_commit_that_nobody_answers_is_unknown_and_found_out_before_the_next() {
     let cluster = cluster(TOPIC, 1);
     let mut producer = producer(&cluster).await;
-    producer.set_limit(Duration::from_secs(1));
-    let transaction = producer.begin().await.unwrap();
-    transaction.send(Record::to(TOPIC)).await.unwrap();
-    cluster.broker_round_trip_time(1, Duration::from_secs(3)).unwrap();
-    let error = transaction.commit().await.unwrap_err();
-    assert!(matches!(error, CommitError::Unknown { .. }), "{error:?}");
-    cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    for limit in [Duration::from_secs(1), Duration::from_millis(1), Duration::ZERO] {
+        producer.set_limit(LIMIT);
+        producer.begin().await.unwrap().abort().await.unwrap();
+        producer.set_limit(limit);
+        let transaction = producer.begin().await.unwrap();
+        transaction.send(Record::to(TOPIC)).await.unwrap();
+        cluster.broker_round_trip_time(1, Duration::from_secs(3)).unwrap();
+        let error = transaction.commit().await.unwrap_err();
+        assert!(
+            matches!(error, CommitError::Unknown { .. }),
+            "{limit:?}: {error:?}"
+        );
+        cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    }
     producer.set_limit(LIMIT);
     let transaction = producer.begin().await.unwrap();
     transaction.commit().await.unwrap();
