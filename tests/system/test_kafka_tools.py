@@ -168,6 +168,58 @@ def test_transactions_are_listed_described_and_ended(run, broker):
     assert refused.value.args[0].code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED)
 
 
+def test_an_open_transaction_is_aborted_by_its_start_offset_and_an_ended_one_is_not_found(run, broker):
+    topic, name = create_topic(broker.address, unique("aborted")), unique("transaction")
+    client = Producer({"bootstrap.servers": broker.address, "transactional.id": name, "log_level": 2})
+    client.init_transactions(60)
+    client.begin_transaction()
+    client.produce(topic, b"committed", partition=0)
+    client.commit_transaction(30)
+    client.begin_transaction()
+    client.produce(topic, b"open", partition=0)
+    assert client.flush(30) == 0
+    send_all(broker.address, topic, [b"behind it"])
+    place = ("--topic", topic, "--partition", 0)
+    # The first record and its marker lie before the open one.
+    ended = run(TRANSACTIONS, "abort", *place, "--start-offset", 0, status=1)
+    assert "Could not find any open transactions starting at offset 0" in ended
+    # However long it is open, it does not hang: its coordinator knows it.
+    assert table(run(TRANSACTIONS, "find-hanging", *place, "--max-transaction-timeout", 0)) == []
+    committed = ("--topic", topic, "--from-beginning", "--isolation-level", "read_committed")
+    assert run(CONSOLE_CONSUMER, *committed, "--max-messages", 1, "--timeout-ms", 30_000).split() == ["committed"]
+    [described] = table(run(TRANSACTIONS, "describe", "--transactional-id", name))
+    run(TRANSACTIONS, "abort", *place, "--start-offset", 2)
+    writers = table(run(TRANSACTIONS, "describe-producers", *place))
+    assert {each["CurrentTransactionStartOffset"] for each in writers} == {"None"}
+    read = run(CONSOLE_CONSUMER, *committed, "--max-messages", 2, "--timeout-ms", 30_000)
+    assert read.splitlines() == ["committed", "behind it"]
+    again = run(TRANSACTIONS, "abort", *place, "--start-offset", 2, status=1)
+    assert "Could not find any open transactions starting at offset 2" in again
+    # As brokers before 3.0 are asked, which find nothing to abort either.
+    named = ("--producer-id", described["ProducerId"], "--producer-epoch", described["ProducerEpoch"])
+    run(TRANSACTIONS, "abort", *place, *named, "--coordinator-epoch", 0)
+    assert run(CONSOLE_CONSUMER, *committed, "--max-messages", 2, "--timeout-ms", 30_000) == read
+
+
+@pytest.mark.ours  # Apache Kafka ends it in one partition, and the producer may commit the rest.
+def test_an_aborted_transaction_is_aborted_whole_and_its_producer_learns_of_it(run, broker):
+    topic, name = create_topic(broker.address, unique("aborted"), 2), unique("transaction")
+    client = Producer({"bootstrap.servers": broker.address, "transactional.id": name, "log_level": 2})
+    client.init_transactions(60)
+    client.begin_transaction()
+    for partition in (0, 1):
+        client.produce(topic, b"half", partition=partition)
+    assert client.flush(30) == 0
+    run(TRANSACTIONS, "abort", "--topic", topic, "--partition", 1, "--start-offset", 0)
+    assert "CompleteAbort" in run(TRANSACTIONS, "describe", "--transactional-id", name)
+    for partition in (0, 1):
+        [writer] = table(run(TRANSACTIONS, "describe-producers", "--topic", topic, "--partition", partition))
+        assert writer["CurrentTransactionStartOffset"] == "None"
+    with pytest.raises(KafkaException) as refused:
+        client.commit_transaction(30)
+    assert refused.value.args[0].code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED)
+
+
 def test_the_tools_that_measure_say_what_they_sent_and_read(run, broker):
     topic = create_topic(broker.address, unique("measured"))
     sent = run(PRODUCER_PERFORMANCE, "--topic", topic, "--num-records", 500, "--record-size", 100, "--throughput", -1)

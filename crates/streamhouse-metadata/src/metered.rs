@@ -116,6 +116,7 @@ operations! {
     add_transaction_offsets
     end_transaction
     abort_expired_transactions
+    abort_open_transaction
     expire_transactional_ids
     transactions
     transaction

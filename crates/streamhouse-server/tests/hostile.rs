@@ -213,6 +213,7 @@ fn decode_any(api: ApiKey, version: i16, body: &Bytes) {
             AddPartitionsToTxn: messages::AddPartitionsToTxnRequest,
             AddOffsetsToTxn: messages::AddOffsetsToTxnRequest,
             EndTxn: messages::EndTxnRequest,
+            WriteTxnMarkers: messages::WriteTxnMarkersRequest,
             TxnOffsetCommit: messages::TxnOffsetCommitRequest,
             DescribeConfigs: messages::DescribeConfigsRequest,
             AlterConfigs: messages::AlterConfigsRequest,

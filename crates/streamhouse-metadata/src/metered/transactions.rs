@@ -7,8 +7,8 @@ use crate::ids::{StoreTime, TopicPartition};
 use crate::model::producer::ActiveProducer;
 use crate::model::transaction::{ProducerIdentity, Transaction};
 use crate::store::transactions::{
-    EncodeMarkers, EndTransaction, Ended, InitTransaction, TransactionError, TransactionOffsets,
-    TransactionStore,
+    AbortOpen, AbortedOpen, EncodeMarkers, EndTransaction, Ended, InitTransaction, TransactionError,
+    TransactionOffsets, TransactionStore,
 };
 use crate::store::{LookupError, MetadataStore, StoreError};
 
@@ -86,6 +86,14 @@ impl<S: MetadataStore> TransactionStore for Metered<S> {
         timed(
             &self.operations.abort_expired_transactions,
             self.inner.abort_expired_transactions(limit, encode),
+        )
+        .await
+    }
+
+    async fn abort_open_transaction(&self, abort: AbortOpen) -> Result<AbortedOpen, TransactionError> {
+        timed(
+            &self.operations.abort_open_transaction,
+            self.inner.abort_open_transaction(abort),
         )
         .await
     }

@@ -203,11 +203,44 @@ pub fn expire(row: &Transaction, now: StoreTime) -> Option<Completion> {
         .started_at
         .filter(|_| row.phase == TransactionPhase::Ongoing)?;
     let age_ms = now.0.saturating_sub(started_at.0);
-    (age_ms > i64::from(row.timeout_ms)).then(|| Completion {
+    (age_ms > i64::from(row.timeout_ms)).then(|| fence(row))
+}
+
+/// An administrator aborts what a producer has open in a partition (KIP-664): the whole transaction, and its
+/// producer is fenced, because a producer that committed the rest would be told that all of it is there.
+/// `None` where nothing of this producer is open there, which a repeat finds too. `known_epoch` is the
+/// newest with which the producer wrote there; a newer one than that is as good, as in Kafka.
+///
+/// # Errors
+/// [`TransactionError::Fenced`] where the partition has seen a newer epoch.
+pub fn abort(
+    row: Option<&Transaction>,
+    producer: ProducerIdentity,
+    partition: TopicPartition,
+    known_epoch: Option<i16>,
+) -> Result<Option<Completion>, TransactionError> {
+    let written = |row: &&Transaction| matches!(row.partitions.get(&partition), Some(Some(_)));
+    let open = row
+        .filter(|row| row.phase == TransactionPhase::Ongoing)
+        .filter(|row| row.current.producer_id == producer.producer_id)
+        .filter(written);
+    let newest = known_epoch.max(open.map(|row| row.current.epoch));
+    match newest.filter(|newest| *newest > producer.epoch) {
+        Some(current) => Err(TransactionError::Fenced {
+            current,
+            got: producer.epoch,
+        }),
+        None => Ok(open.map(fence)),
+    }
+}
+
+/// The abort of an open transaction that its producer did not ask for.
+fn fence(row: &Transaction) -> Completion {
+    Completion {
         result: TransactionResult::Abort,
         marker: bumped(row.current),
         next: NextIdentity::Known(bumped(row.current)),
-    })
+    }
 }
 
 /// The row after its transaction ended and its producer became `next`.
@@ -283,3 +316,6 @@ fn open(row: &mut Transaction, now: StoreTime) {
     row.started_at = Some(now);
     row.last_used = now;
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,10 +18,11 @@ use crate::model::segment::NewSegment;
 use crate::model::transaction::{
     AbortedRange, MarkerObject, Markers, Transaction, TransactionPhase, TransactionResult,
 };
-use crate::rules::transaction::{Completion, Ending, completed, end, expire};
+use crate::rules::transaction::{Completion, Ending, abort, completed, end, expire};
 use crate::store::StoreError;
 use crate::store::transactions::{
-    EncodeMarkers, EndTransaction, Ended, PublishedOffset, TransactionError, WrittenMarker,
+    AbortOpen, AbortedOpen, EncodeMarkers, EndTransaction, Ended, PublishedOffset, TransactionError,
+    WrittenMarker,
 };
 
 /// Markers belong to no agent.
@@ -66,18 +67,56 @@ impl Writer {
         };
         let mut ended = Vec::with_capacity(expired.len());
         for (row, completion) in expired {
-            let next = self.identity(completion.next)?;
-            let mut after = completed(&row, completion.result, next, now);
-            // Nobody asked for it: the producer is fenced, not answered.
-            after.previous = None;
-            let done = self.finish(&row, after, completion, encode, now);
-            match done {
+            match self.end_unasked(&row, completion, encode, now) {
                 Ok(done) => ended.push((row.transactional_id.clone(), done)),
                 Err(TransactionError::Store(error)) => return Err(error),
                 Err(error) => return Err(StoreError::Damaged(error.to_string())),
             }
         }
         Ok(ended)
+    }
+
+    /// Aborts what a producer has open in some partitions, as an administrator asks for it.
+    pub(super) fn abort_open(&mut self, asked: &AbortOpen) -> Result<AbortedOpen, TransactionError> {
+        let now = self.shared.now();
+        let shared = Arc::clone(&self.shared);
+        let producer_id = asked.producer.producer_id;
+        let row = shared.hot.read().transactions.of_producer(producer_id).cloned();
+        let mut outcomes = Vec::with_capacity(asked.partitions.len());
+        let mut completion = None;
+        for partition in &asked.partitions {
+            let live = shared.hot.read().live(partition).map(|live| live.row);
+            let Some(partition_row) = live else {
+                outcomes.push(Err(TransactionError::UnknownPartition));
+                continue;
+            };
+            let known = self.producers.load(&self.conn, partition_row, producer_id)?;
+            let known_epoch = known.map(|state| state.epoch);
+            let judged = abort(row.as_deref(), asked.producer, *partition, known_epoch);
+            outcomes.push(judged.map(|aborts| completion = completion.or(aborts)));
+        }
+        let ended = match row.zip(completion) {
+            Some((row, completion)) => {
+                let ended = self.end_unasked(&row, completion, &asked.encode, now)?;
+                Some((row.transactional_id.clone(), ended))
+            }
+            None => None,
+        };
+        Ok(AbortedOpen { outcomes, ended })
+    }
+
+    /// Ends a transaction that its producer did not end: the producer is fenced, not answered.
+    fn end_unasked(
+        &mut self,
+        row: &Transaction,
+        completion: Completion,
+        encode: &EncodeMarkers,
+        now: StoreTime,
+    ) -> Result<Ended, TransactionError> {
+        let next = self.identity(completion.next)?;
+        let mut after = completed(row, completion.result, next, now);
+        after.previous = None;
+        self.finish(row, after, completion, encode, now)
     }
 
     /// Turns the row into `after` and writes what ending its open transaction leads to, if one is open.

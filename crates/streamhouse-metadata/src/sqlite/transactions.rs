@@ -17,8 +17,8 @@ use crate::model::producer::ActiveProducer;
 use crate::model::transaction::{ProducerIdentity, Transaction, TransactionPhase};
 use crate::rules::transaction::{Initialized, NextIdentity, begin, initialize, owned};
 use crate::store::transactions::{
-    EncodeMarkers, EndTransaction, Ended, InitTransaction, TransactionError, TransactionOffsets,
-    TransactionStore,
+    AbortOpen, AbortedOpen, EncodeMarkers, EndTransaction, Ended, InitTransaction, TransactionError,
+    TransactionOffsets, TransactionStore,
 };
 use crate::store::{LookupError, StoreError};
 
@@ -74,6 +74,10 @@ impl TransactionStore for SqliteStore {
         }
         self.write(move |writer| writer.abort_expired(limit, &encode))
             .await
+    }
+
+    async fn abort_open_transaction(&self, abort: AbortOpen) -> Result<AbortedOpen, TransactionError> {
+        self.write(move |writer| writer.abort_open(&abort)).await
     }
 
     async fn expire_transactional_ids(&self, before: StoreTime) -> Result<u64, StoreError> {

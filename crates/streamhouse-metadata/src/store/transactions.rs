@@ -68,6 +68,23 @@ pub struct EndTransaction {
     pub encode: EncodeMarkers,
 }
 
+/// Aborts what a producer has open in any of some partitions; see `rules::transaction::abort`.
+#[derive(Clone)]
+pub struct AbortOpen {
+    pub producer: ProducerIdentity,
+    pub partitions: Vec<TopicPartition>,
+    pub encode: EncodeMarkers,
+}
+
+/// What became of an [`AbortOpen`].
+#[derive(Clone, Debug)]
+pub struct AbortedOpen {
+    /// Each partition's own answer, in order; also `Ok` where nothing had been open.
+    pub outcomes: Vec<Result<(), TransactionError>>,
+    /// The transaction that ended, with its transactional id: a producer has one at most.
+    pub ended: Option<(String, Ended)>,
+}
+
 /// A marker that was appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenMarker {
@@ -152,6 +169,10 @@ pub trait TransactionStore: Send + Sync + 'static {
         limit: u32,
         encode: EncodeMarkers,
     ) -> Result<Vec<(String, Ended)>, StoreError>;
+
+    /// Aborts the transaction that a producer has open in any of these partitions, raising its epoch. A
+    /// repeat finds nothing open and changes nothing.
+    async fn abort_open_transaction(&self, abort: AbortOpen) -> Result<AbortedOpen, TransactionError>;
 
     /// Removes transactional ids not used since `before` and without an open transaction; their number.
     async fn expire_transactional_ids(&self, before: StoreTime) -> Result<u64, StoreError>;

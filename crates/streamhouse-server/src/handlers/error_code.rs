@@ -102,6 +102,8 @@ pub enum RequestFault {
     OffsetMetadata(usize),
     #[error("a transaction has not ended that may change this offset")]
     UnstableOffset,
+    #[error("only its producer commits a transaction: markers can be asked for to abort one")]
+    CommitMarker,
 }
 
 pub fn request_fault(fault: &RequestFault) -> ResponseError {
@@ -132,7 +134,8 @@ pub fn request_fault(fault: &RequestFault) -> ResponseError {
         | RequestFault::QuotaFilter
         | RequestFault::QuotaKey(_)
         | RequestFault::QuotaValue(_)
-        | RequestFault::ElectionType(_) => ResponseError::InvalidRequest,
+        | RequestFault::ElectionType(_)
+        | RequestFault::CommitMarker => ResponseError::InvalidRequest,
         RequestFault::StaticConfig(_) => ResponseError::InvalidConfig,
         RequestFault::NoCredentials(_) => ResponseError::ResourceNotFound,
         RequestFault::UserTwice => ResponseError::DuplicateResource,
@@ -229,6 +232,14 @@ pub fn transaction(fault: &TransactionFault, fenced_by_name: bool) -> ResponseEr
         TransactionFault::EmptyId | TransactionFault::HalfIdentity => ResponseError::InvalidRequest,
         TransactionFault::Timeout { .. } => ResponseError::InvalidTransactionTimeout,
         TransactionFault::UnknownId(_) => ResponseError::TransactionalIdNotFound,
+    }
+}
+
+/// Of markers that an administrator asks for, a partition at a time.
+pub fn marker(error: &TransactionError) -> ResponseError {
+    match error {
+        TransactionError::Store(error) => store(error),
+        refused => transaction(&TransactionFault::Refused(refused.clone()), false),
     }
 }
 

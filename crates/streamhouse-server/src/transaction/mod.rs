@@ -15,7 +15,7 @@ use streamhouse_metadata::ids::{TopicId, TopicPartition};
 use streamhouse_metadata::model::group::CommittedOffset;
 use streamhouse_metadata::model::transaction::{ProducerIdentity, TransactionResult};
 use streamhouse_metadata::store::transactions::{
-    EndTransaction, Ended, InitTransaction, PublishedOffset, TransactionError, TransactionOffsets,
+    AbortOpen, EndTransaction, Ended, InitTransaction, PublishedOffset, TransactionError, TransactionOffsets,
 };
 use streamhouse_metadata::store::{LookupError, MetadataStore, StoreError};
 use streamhouse_storage::object::encode_markers;
@@ -190,6 +190,30 @@ impl Transactions {
         let ended = self.metadata.end_transaction(end).await?;
         self.count(&ended.offsets, client).await;
         Ok(self.ended(&ended))
+    }
+
+    /// Aborts what a producer has open in any of these partitions, for an administrator; each one's answer.
+    pub async fn abort_open(
+        &self,
+        producer: ProducerIdentity,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<Result<(), TransactionError>>, TransactionError> {
+        let abort = AbortOpen {
+            producer,
+            partitions,
+            encode: Arc::new(encode_markers),
+        };
+        let aborted = self.metadata.abort_open_transaction(abort).await?;
+        if let Some((transactional_id, ended)) = &aborted.ended {
+            let partitions = ended.markers.len();
+            tracing::info!(
+                %transactional_id,
+                partitions,
+                "transaction aborted: an administrator asked for it"
+            );
+            self.ended(ended);
+        }
+        Ok(aborted.outcomes)
     }
 
     /// Counts what committed offsets say was consumed. The end itself stands: a failure here costs a count.

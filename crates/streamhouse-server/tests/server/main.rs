@@ -7,6 +7,7 @@
 
 mod administration;
 mod compatibility;
+mod markers;
 mod support;
 mod telemetry;
 

@@ -7,8 +7,8 @@ use crate::ids::{StoreTime, TopicPartition};
 use crate::model::producer::ActiveProducer;
 use crate::model::transaction::{ProducerIdentity, Transaction};
 use crate::store::transactions::{
-    EncodeMarkers, EndTransaction, Ended, InitTransaction, TransactionError, TransactionOffsets,
-    TransactionStore,
+    AbortOpen, AbortedOpen, EncodeMarkers, EndTransaction, Ended, InitTransaction, TransactionError,
+    TransactionOffsets, TransactionStore,
 };
 use crate::store::{LookupError, StoreError};
 
@@ -61,6 +61,11 @@ impl TransactionStore for FlakyStore {
     ) -> Result<Vec<(String, Ended)>, StoreError> {
         self.up()?;
         self.inner.abort_expired_transactions(limit, encode).await
+    }
+
+    async fn abort_open_transaction(&self, abort: AbortOpen) -> Result<AbortedOpen, TransactionError> {
+        self.up()?;
+        self.inner.abort_open_transaction(abort).await
     }
 
     async fn expire_transactional_ids(&self, before: StoreTime) -> Result<u64, StoreError> {

@@ -7,6 +7,7 @@ pub mod describe;
 pub mod describe_producers;
 pub mod end;
 pub mod list;
+pub mod write_markers;
 
 use streamhouse_metadata::model::transaction::{ProducerIdentity, TransactionPhase};
 
