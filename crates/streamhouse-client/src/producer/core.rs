@@ -26,6 +26,8 @@ const GIVEN_UP_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) struct Core {
     base: Arc<BaseProducer<Reports>>,
     room: Arc<Semaphore>,
+    /// Each record that has no answer yet holds a share of it. (librdkafka's own count holds events as well.)
+    unanswered: Arc<()>,
     record_bytes_max: usize,
     queue_bytes_max: usize,
     topics: Arc<Topics>,
@@ -53,6 +55,7 @@ impl Core {
         Ok(Arc::new(Self {
             base,
             room: Arc::new(Semaphore::new(settings.queue_bytes_max)),
+            unanswered: Arc::new(()),
             record_bytes_max: settings.record_bytes_max,
             queue_bytes_max: settings.queue_bytes_max,
             topics,
@@ -97,7 +100,7 @@ impl Core {
         let Ok(room) = self.room.clone().acquire_many_owned(room).await else {
             return Err(SendError::Closed { topic: record.topic });
         };
-        let (pending, delivery) = Pending::new(record.topic.clone(), room);
+        let (pending, delivery) = Pending::new(record.topic.clone(), room, self.unanswered.clone());
         self.hand_over(record, pending)?;
         Ok(delivery)
     }
@@ -138,7 +141,7 @@ impl Core {
 
     fn left(&self) -> FlushError {
         FlushError {
-            left: usize::try_from(self.base.in_flight_count()).unwrap_or(0),
+            left: Arc::strong_count(&self.unanswered) - 1,
         }
     }
 

@@ -96,15 +96,17 @@ pub(crate) struct Pending {
     topic: Arc<str>,
     answer: oneshot::Sender<Result<Delivered, SendError>>,
     _room: OwnedSemaphorePermit,
+    _unanswered: Arc<()>,
 }
 
 impl Pending {
-    pub(crate) fn new(topic: Arc<str>, room: OwnedSemaphorePermit) -> (Self, Delivery) {
+    pub(crate) fn new(topic: Arc<str>, room: OwnedSemaphorePermit, unanswered: Arc<()>) -> (Self, Delivery) {
         let (sender, answer) = oneshot::channel();
         let pending = Self {
             topic: topic.clone(),
             answer: sender,
             _room: room,
+            _unanswered: unanswered,
         };
         (pending, Delivery { topic, answer })
     }
