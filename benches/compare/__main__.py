@@ -73,7 +73,7 @@ def run(system: str, folder: Path, options: argparse.Namespace, plan: Plan) -> M
     store = SeaweedFS(folder / "seaweed").start() if system == "s3" else None
     server, name = build(system, folder / "server", options, store)
     try:
-        return measure(name, server.start(), options.performance, plan)
+        return measure(name, server.start(), options.performance, plan, folder)
     finally:
         server.kill()
         if store:

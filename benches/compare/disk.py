@@ -22,19 +22,34 @@ def dd_mb_per_second(folder: Path, blocks: int = 128) -> float:
     return blocks * 8 * MIB / seconds / 1e6
 
 
-def fsync_ms(folder: Path, count: int = 500, size_bytes: int = 4096) -> Percentiles:
-    """Append and fsync, one at a time: what one flush of this disk costs."""
-    target = folder / "fsync"
-    took = []
-    with open(target, "wb", buffering=0) as out:
-        block = os.urandom(size_bytes)
+class Flushes:
+    """Append and fsync, one at a time: what one flush of this disk costs, ms each in `took`."""
+
+    def __init__(self, folder: Path, size_bytes: int = 4096):
+        self.target = folder / "fsync"
+        self.block = os.urandom(size_bytes)
+        self.took: list[float] = []
+
+    def __enter__(self) -> "Flushes":
+        self.out = open(self.target, "wb", buffering=0)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.out.close()
+        self.target.unlink()
+
+    def one(self) -> None:
+        began = time.perf_counter()
+        self.out.write(self.block)
+        os.fsync(self.out.fileno())
+        self.took.append((time.perf_counter() - began) * 1000)
+
+
+def fsync_ms(folder: Path, count: int = 500) -> Percentiles:
+    with Flushes(folder) as flushes:
         for _ in range(count):
-            began = time.perf_counter()
-            out.write(block)
-            os.fsync(out.fileno())
-            took.append((time.perf_counter() - began) * 1000)
-    target.unlink()
-    return Percentiles.of(took)
+            flushes.one()
+        return Percentiles.of(flushes.took)
 
 
 def name() -> str:

@@ -38,6 +38,7 @@ ROWS = [
     "one-record requests, 1/s",
     "one-record requests, CPU-µs each",
     "lone 1 KB produce, p50 / p99 ms",
+    "one fsync between those, p50 / p99 ms",
     "resident idle, MiB",
     "resident peak, MiB",
     "PUT 8 MiB × 8 at once, MB/s",

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.clients import create_topic, unique
 
@@ -47,7 +48,7 @@ def _median(runs: list[tuple[Rate, float]]) -> tuple[float, float]:
     )
 
 
-def measure(system: str, server, program: str, plan: Plan) -> Measured:
+def measure(system: str, server, program: str, plan: Plan, folder: Path) -> Measured:
     result = Measured(system)
     values = result.values
     load = Load(program, server.address)
@@ -99,7 +100,9 @@ def measure(system: str, server, program: str, plan: Plan) -> Measured:
 
     def alone() -> None:
         topic = create_topic(server.address, unique("lone"))
-        values["lone 1 KB produce, p50 / p99 ms"] = lone.produce_ms(server.address, topic, plan.lone_records)
+        produced, flushed = lone.produce_ms(server.address, topic, folder, plan.lone_records)
+        values["lone 1 KB produce, p50 / p99 ms"] = produced
+        values["one fsync between those, p50 / p99 ms"] = flushed
 
     def peak() -> None:
         values["resident peak, MiB"] = server.child.rss_peak_bytes() / MIB
