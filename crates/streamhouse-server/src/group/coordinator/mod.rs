@@ -4,6 +4,13 @@
 //! write is conditional on that (TRACES 24). What a step decided is stored before anybody is answered; when
 //! that fails the group is forgotten, everybody who waits is sent to find the coordinator again, and the
 //! next request loads what is stored. Requests about one group take effect one after the other.
+//!
+//! Here is what every request needs; `classic` and `consumer` are the requests of members of the two
+//! protocols, `offsets` those about committed offsets.
+
+mod classic;
+mod consumer;
+mod offsets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,24 +19,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use streamhouse_metadata::ids::{TopicId, TopicPartition};
-use streamhouse_metadata::model::group::{CommittedOffset, GroupState, GroupWrite, OffsetOutcome};
+use streamhouse_metadata::ids::TopicId;
+use streamhouse_metadata::model::group::{GroupState, GroupWrite};
+use streamhouse_metadata::store::MetadataStore;
 use streamhouse_metadata::store::groups::GroupError;
-use streamhouse_metadata::store::transactions::{TransactionError, TransactionOffsets};
-use streamhouse_metadata::store::{LookupError, MetadataStore};
 use streamhouse_observability::Metrics;
 use tokio::sync::{MutexGuard, Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::any::AnyGroup;
+use super::consumer::ConsumerLimits;
 use super::consumer::subscription::TopicView;
-use super::consumer::{Beat, BeatReply, ConsumerLimits};
-use super::state::{Answer, Group, Join, Limits, Millis, Step, SyncReply, Ticket};
-use super::{GroupFault, JoinReply, MemberId};
-
-/// How old the topics may be by which groups of the newer protocol are assigned.
-const TOPICS_AGE_MAX: Duration = Duration::from_secs(1);
+use super::state::{Answer, Group, Limits, Millis, Step, Ticket};
+use super::{GroupFault, MemberId};
 
 /// What the operator decided.
 #[derive(Clone, Copy, Debug)]
@@ -152,20 +155,20 @@ impl Groups {
         &self.settings
     }
 
-    pub(super) fn metadata(&self) -> &dyn MetadataStore {
+    pub(in crate::group) fn metadata(&self) -> &dyn MetadataStore {
         self.metadata.as_ref()
     }
 
-    pub(super) fn stopping(&self) -> &CancellationToken {
+    pub(in crate::group) fn stopping(&self) -> &CancellationToken {
         &self.stopping
     }
 
-    pub(super) fn stored(&self) -> &Notify {
+    pub(in crate::group) fn stored(&self) -> &Notify {
         &self.stored
     }
 
     /// The group is gone from the store: what is in memory goes too.
-    pub(super) async fn forget(&self, name: &str) {
+    pub(in crate::group) async fn forget(&self, name: &str) {
         self.metrics.forget_group(name);
         let slot = self.slots.lock().get(name).cloned();
         if let Some(slot) = slot {
@@ -194,21 +197,6 @@ impl Groups {
             heartbeat_interval_ms: millis(self.settings.consumer_heartbeat_interval),
             members_max: self.settings.members_max,
         }
-    }
-
-    /// The topics of the cluster, of a second ago at most, or as they are now; the same value while nothing
-    /// changes.
-    pub(crate) async fn topic_view(&self, now: bool) -> Result<Arc<TopicView>, GroupFault> {
-        let mut held = self.topics.lock().await;
-        let (read_at, view) = &mut *held;
-        if now || read_at.is_none_or(|at| at.elapsed() >= TOPICS_AGE_MAX) {
-            let topics: TopicView = self.metadata.topics().await?.into_iter().collect();
-            if topics != **view {
-                *view = Arc::new(topics);
-            }
-            *read_at = Some(Instant::now());
-        }
-        Ok(Arc::clone(view))
     }
 
     /// Runs `work` on the group, loaded; with `create` a group that does not exist is begun in memory.
@@ -470,214 +458,6 @@ impl Groups {
             answer = answer => answer.map_err(|_| GroupFault::NotCoordinator),
             () = self.stopping.cancelled() => Err(GroupFault::NotCoordinator),
         }
-    }
-
-    pub async fn join(self: &Arc<Self>, name: &str, join: Join) -> Result<JoinReply, (GroupFault, MemberId)> {
-        let member = join.member.clone();
-        let fail = |fault| (fault, member.clone());
-        // Only a member without an id can begin a group.
-        let create = join.member.is_empty();
-        let joined = self
-            .with(name, create, async |slot, live| {
-                let (ticket, answer) = self.ticket(live);
-                let group = live.group.joined_as_classic(self.limits())?;
-                let step = group.join(self.now(), ticket, join);
-                self.apply(slot, live, step).await?;
-                Ok(answer)
-            })
-            .await;
-        let answer = match joined.map_err(fail)? {
-            Some(answer) => self.answer(answer).await.map_err(fail)?,
-            None => return Err(fail(GroupFault::UnknownMember)),
-        };
-        match answer {
-            Answer::Join(reply) => reply,
-            Answer::Sync(_) => Err(fail(GroupFault::NotCoordinator)),
-        }
-    }
-
-    pub async fn sync(
-        self: &Arc<Self>,
-        name: &str,
-        identity: (&str, Option<&str>, i32),
-        protocol: (Option<&str>, Option<&str>),
-        assignments: Vec<(MemberId, Bytes)>,
-    ) -> Result<SyncReply, GroupFault> {
-        let answer = self
-            .with(name, false, async |slot, live| {
-                let (ticket, answer) = self.ticket(live);
-                let group = live.group.classic()?;
-                let step = group.sync(self.now(), ticket, identity, protocol, assignments);
-                self.apply(slot, live, step).await?;
-                Ok(answer)
-            })
-            .await?
-            .ok_or(GroupFault::UnknownMember)?;
-        match self.answer(answer).await? {
-            Answer::Sync(reply) => reply,
-            Answer::Join(_) => Err(GroupFault::NotCoordinator),
-        }
-    }
-
-    pub async fn heartbeat(
-        self: &Arc<Self>,
-        name: &str,
-        member: &str,
-        instance: Option<&str>,
-        generation: i32,
-    ) -> Result<(), GroupFault> {
-        self.with(name, false, async |_, live| {
-            let group = live.group.classic()?;
-            group.heartbeat(self.now(), member, instance, generation)
-        })
-        .await?
-        .ok_or(GroupFault::UnknownMember)
-    }
-
-    /// A heartbeat of the newer protocol; with epoch 0 its sender joins, and may begin the group.
-    pub async fn consumer_heartbeat(
-        self: &Arc<Self>,
-        name: &str,
-        beat: Beat,
-    ) -> Result<BeatReply, GroupFault> {
-        // A topic may have been created for who subscribes to it now.
-        let subscribes = beat.names.is_some() || beat.pattern.is_some();
-        let topics = self.topic_view(subscribes).await?;
-        let joins = beat.epoch == 0;
-        self.with(name, joins, async |slot, live| {
-            let group = match joins {
-                true => live.group.joined_as_consumer(self.consumer_limits())?,
-                false => live.group.consumer()?,
-            };
-            let (reply, step) = group.heartbeat(self.now(), &topics, beat)?;
-            self.apply(slot, live, step).await?;
-            Ok(reply)
-        })
-        .await?
-        .ok_or(GroupFault::UnknownGroup)
-    }
-
-    /// A member of the newer protocol leaves: for good, or, with epoch −2, for a while.
-    pub async fn consumer_leave(
-        self: &Arc<Self>,
-        name: &str,
-        (member, instance): (&str, Option<&str>),
-        epoch: i32,
-    ) -> Result<(), GroupFault> {
-        self.with(name, false, async |slot, live| {
-            let step = live.group.consumer()?.leave(member, instance, epoch)?;
-            self.apply(slot, live, step).await
-        })
-        .await?
-        .ok_or(GroupFault::UnknownGroup)
-    }
-
-    /// Whether offsets may be read under this identity of the newer protocol; the classic one does not ask.
-    pub async fn may_fetch(self: &Arc<Self>, name: &str, member: &str, epoch: i32) -> Result<(), GroupFault> {
-        let checked = self.with(name, false, async |_, live| match &live.group {
-            AnyGroup::Classic(_) => Ok(()),
-            AnyGroup::Consumer(group) => group.may_commit(member, epoch),
-        });
-        // A group that does not exist has no offsets; that is no refusal.
-        checked.await.map(Option::unwrap_or_default)
-    }
-
-    /// One outcome a member, in the order asked.
-    pub async fn leave(
-        self: &Arc<Self>,
-        name: &str,
-        members: &[(MemberId, Option<String>)],
-    ) -> Result<Vec<Result<(), GroupFault>>, GroupFault> {
-        let left = self
-            .with(name, false, async |slot, live| {
-                let mut outcomes = Vec::with_capacity(members.len());
-                for (member, instance) in members {
-                    let instance = instance.as_deref();
-                    let (outcome, step) = match &mut live.group {
-                        AnyGroup::Classic(group) => group.leave(self.now(), member, instance),
-                        // An administrator removes members of either protocol this way.
-                        AnyGroup::Consumer(group) => match group.leave(member, instance, -1) {
-                            Ok(step) => (Ok(()), step),
-                            Err(fault) => (Err(fault), Step::default()),
-                        },
-                    };
-                    self.apply(slot, live, step).await?;
-                    outcomes.push(outcome);
-                }
-                Ok(outcomes)
-            })
-            .await?;
-        Ok(left.unwrap_or_else(|| vec![Err(GroupFault::UnknownMember); members.len()]))
-    }
-
-    /// Commits offsets as a member, or, with a negative generation, for a group without members.
-    pub async fn commit(
-        self: &Arc<Self>,
-        name: &str,
-        (member, instance, generation): (&str, Option<&str>, i32),
-        offsets: Vec<(TopicPartition, CommittedOffset)>,
-    ) -> Result<Vec<OffsetOutcome>, GroupFault> {
-        self.with(name, generation < 0, async |slot, live| {
-            live.group.may_commit(self.now(), member, instance, generation)?;
-            let epoch = self.stored_epoch(slot, live).await?;
-            let committed = self.metadata.commit_offsets(name, epoch, offsets).await;
-            self.definite(slot, live, committed)
-        })
-        .await?
-        .ok_or(GroupFault::IllegalGeneration)
-    }
-
-    /// Commits offsets in a transaction, which `adding` names for the group's coordinator epoch; one
-    /// outcome each (TRACES 23).
-    pub async fn commit_in_transaction(
-        self: &Arc<Self>,
-        name: &str,
-        (member, instance, generation): (&str, Option<&str>, i32),
-        adding: impl FnOnce(i64) -> TransactionOffsets,
-    ) -> Result<Result<Vec<Result<(), LookupError>>, TransactionError>, GroupFault> {
-        // Older producers do not say for whom they commit: their transaction alone judges them.
-        let anonymous = generation < 0 && member.is_empty() && instance.is_none();
-        self.with(name, generation < 0, async |slot, live| {
-            if !anonymous {
-                live.group.may_commit(self.now(), member, instance, generation)?;
-            }
-            let epoch = self.stored_epoch(slot, live).await?;
-            let added = self.metadata.add_transaction_offsets(adding(epoch)).await;
-            if let Err(TransactionError::GroupFenced(_)) = added {
-                live.forget();
-                self.wake(slot);
-                return Err(GroupFault::NotCoordinator);
-            }
-            Ok(added)
-        })
-        .await?
-        .ok_or(GroupFault::IllegalGeneration)
-    }
-
-    /// The coordinator epoch of a group, which is stored first if it is not.
-    async fn stored_epoch(&self, slot: &Slot, live: &mut Live) -> Result<i64, GroupFault> {
-        if live.epoch.is_none() {
-            self.store(slot, live).await?;
-        }
-        live.epoch.ok_or(GroupFault::NotCoordinator)
-    }
-
-    /// Removes committed offsets of a group.
-    pub async fn delete_offsets(
-        self: &Arc<Self>,
-        name: &str,
-        partitions: &[TopicPartition],
-    ) -> Result<(), GroupFault> {
-        self.with(name, false, async |slot, live| {
-            if !live.group.is_empty() && !live.group.consumes() {
-                return Err(GroupFault::NotEmpty);
-            }
-            let epoch = live.epoch.ok_or(GroupFault::UnknownGroup)?;
-            let deleted = self.metadata.delete_offsets(name, epoch, partitions).await;
-            self.definite(slot, live, deleted)
-        })
-        .await?
-        .ok_or(GroupFault::UnknownGroup)
     }
 
     /// Removes a group without members, with its offsets.

@@ -1,0 +1,83 @@
+//! Committed offsets: who may commit is the group's to say, what is committed lies in the metadata store only.
+
+use std::sync::Arc;
+
+use streamhouse_metadata::ids::TopicPartition;
+use streamhouse_metadata::model::group::{CommittedOffset, OffsetOutcome};
+use streamhouse_metadata::store::LookupError;
+use streamhouse_metadata::store::transactions::{TransactionError, TransactionOffsets};
+
+use super::{Groups, Live, Slot};
+use crate::group::GroupFault;
+
+impl Groups {
+    /// Commits offsets as a member, or, with a negative generation, for a group without members.
+    pub async fn commit(
+        self: &Arc<Self>,
+        name: &str,
+        (member, instance, generation): (&str, Option<&str>, i32),
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+    ) -> Result<Vec<OffsetOutcome>, GroupFault> {
+        self.with(name, generation < 0, async |slot, live| {
+            live.group.may_commit(self.now(), member, instance, generation)?;
+            let epoch = self.stored_epoch(slot, live).await?;
+            let committed = self.metadata.commit_offsets(name, epoch, offsets).await;
+            self.definite(slot, live, committed)
+        })
+        .await?
+        .ok_or(GroupFault::IllegalGeneration)
+    }
+
+    /// Commits offsets in a transaction, which `adding` names for the group's coordinator epoch; one
+    /// outcome each (TRACES 23).
+    pub async fn commit_in_transaction(
+        self: &Arc<Self>,
+        name: &str,
+        (member, instance, generation): (&str, Option<&str>, i32),
+        adding: impl FnOnce(i64) -> TransactionOffsets,
+    ) -> Result<Result<Vec<Result<(), LookupError>>, TransactionError>, GroupFault> {
+        // Older producers do not say for whom they commit: their transaction alone judges them.
+        let anonymous = generation < 0 && member.is_empty() && instance.is_none();
+        self.with(name, generation < 0, async |slot, live| {
+            if !anonymous {
+                live.group.may_commit(self.now(), member, instance, generation)?;
+            }
+            let epoch = self.stored_epoch(slot, live).await?;
+            let added = self.metadata.add_transaction_offsets(adding(epoch)).await;
+            if let Err(TransactionError::GroupFenced(_)) = added {
+                live.forget();
+                self.wake(slot);
+                return Err(GroupFault::NotCoordinator);
+            }
+            Ok(added)
+        })
+        .await?
+        .ok_or(GroupFault::IllegalGeneration)
+    }
+
+    /// The coordinator epoch of a group, which is stored first if it is not.
+    async fn stored_epoch(&self, slot: &Slot, live: &mut Live) -> Result<i64, GroupFault> {
+        if live.epoch.is_none() {
+            self.store(slot, live).await?;
+        }
+        live.epoch.ok_or(GroupFault::NotCoordinator)
+    }
+
+    /// Removes committed offsets of a group.
+    pub async fn delete_offsets(
+        self: &Arc<Self>,
+        name: &str,
+        partitions: &[TopicPartition],
+    ) -> Result<(), GroupFault> {
+        self.with(name, false, async |slot, live| {
+            if !live.group.is_empty() && !live.group.consumes() {
+                return Err(GroupFault::NotEmpty);
+            }
+            let epoch = live.epoch.ok_or(GroupFault::UnknownGroup)?;
+            let deleted = self.metadata.delete_offsets(name, epoch, partitions).await;
+            self.definite(slot, live, deleted)
+        })
+        .await?
+        .ok_or(GroupFault::UnknownGroup)
+    }
+}
