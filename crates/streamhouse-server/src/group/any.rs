@@ -113,17 +113,17 @@ impl AnyGroup {
         }
     }
 
-    /// Whether offsets may be committed under this identity: a generation, or a member's epoch.
+    /// Whether offsets may be committed under this identity: a generation, or a member's epoch, if the request
+    /// can have meant one.
     pub(super) fn may_commit(
         &mut self,
         now: Millis,
-        member: &str,
-        instance: Option<&str>,
-        generation: i32,
+        (member, instance, generation): (&str, Option<&str>, i32),
+        knows_epochs: bool,
     ) -> Result<(), GroupFault> {
         match self {
             Self::Classic(group) => group.may_commit(now, member, instance, generation),
-            Self::Consumer(group) => group.may_commit(member, generation),
+            Self::Consumer(group) => group.may_commit(member, generation, knows_epochs),
         }
     }
 

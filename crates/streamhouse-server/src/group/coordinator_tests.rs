@@ -72,9 +72,12 @@ async fn trace_24_a_coordinator_that_lost_its_group_commits_nothing_and_says_so(
     stable(&old, "g").await;
     // The other takes over and goes on without a rebalance.
     new.heartbeat("g", "a", None, 1).await.unwrap();
-    let late = old.commit("g", ("a", None, 1), Vec::new()).await;
+    let late = old.commit("g", ("a", None, 1), false, Vec::new()).await;
     assert_eq!(late, Err(GroupFault::NotCoordinator));
-    assert_eq!(new.commit("g", ("a", None, 1), Vec::new()).await, Ok(Vec::new()));
+    assert_eq!(
+        new.commit("g", ("a", None, 1), false, Vec::new()).await,
+        Ok(Vec::new())
+    );
 }
 
 #[tokio::test]

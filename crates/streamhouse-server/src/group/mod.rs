@@ -50,6 +50,8 @@ pub enum GroupFault {
     FencedEpoch,
     #[error("the member has got another epoch meanwhile")]
     StaleEpoch,
+    #[error("members of the newer protocol commit in a version that knows their epochs")]
+    NoEpochs,
     #[error("another member has this instance id and has not left")]
     UnreleasedInstance,
     #[error("there is no assignor {0}")]

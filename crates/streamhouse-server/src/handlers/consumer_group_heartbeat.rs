@@ -86,7 +86,8 @@ fn check(request: &ConsumerGroupHeartbeatRequest, version: i16) -> Result<(), Gr
     if blank(&request.rack_id) {
         return refuse("the rack id is empty");
     }
-    let names_itself = version >= NAMES_ITSELF || request.member_epoch != JOINS;
+    // Who goes for a while without a name is found out by its instance id: another member has it.
+    let names_itself = version >= NAMES_ITSELF || !matches!(request.member_epoch, JOINS | ..=AWAY);
     if names_itself && request.member_id.trim().is_empty() {
         return refuse("the member id is empty");
     }
@@ -106,16 +107,18 @@ fn check(request: &ConsumerGroupHeartbeatRequest, version: i16) -> Result<(), Gr
         LEAVES | AWAY | 1.. => {}
         _ => return refuse("there is no such member epoch"),
     }
-    Ok(())
+    assignor(request).map(|_| ())
+}
+
+fn assignor(request: &ConsumerGroupHeartbeatRequest) -> Result<Option<Assignor>, GroupFault> {
+    let unknown = |name: &str| GroupFault::UnknownAssignor(name.to_owned());
+    let name = request.server_assignor.as_deref();
+    name.map(|name| Assignor::named(name).ok_or_else(|| unknown(name)))
+        .transpose()
 }
 
 fn beat(context: &RequestContext, request: ConsumerGroupHeartbeatRequest) -> Result<Beat, GroupFault> {
-    let assignor = match request.server_assignor.as_deref() {
-        None => None,
-        Some(name) => {
-            Some(Assignor::named(name).ok_or_else(|| GroupFault::UnknownAssignor(name.to_owned()))?)
-        }
-    };
+    let assignor = assignor(&request)?;
     let pattern = match request.subscribed_topic_regex.as_deref() {
         None => None,
         Some("") => Some(None),

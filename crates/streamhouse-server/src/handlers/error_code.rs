@@ -161,6 +161,7 @@ pub fn group(fault: &GroupFault) -> ResponseError {
         GroupFault::FencedInstance => ResponseError::FencedInstanceId,
         GroupFault::FencedEpoch => ResponseError::FencedMemberEpoch,
         GroupFault::StaleEpoch => ResponseError::StaleMemberEpoch,
+        GroupFault::NoEpochs => ResponseError::UnsupportedVersion,
         GroupFault::UnreleasedInstance => ResponseError::UnreleasedInstanceId,
         GroupFault::UnknownAssignor(_) => ResponseError::UnsupportedAssignor,
         GroupFault::InvalidPattern(_) => ResponseError::InvalidRegularExpression,

@@ -1,6 +1,6 @@
 //! OffsetCommit v2–v9: how far a group has come.
 //!
-//! As a member, under its generation, or without one (generation −1) for a group that has no members.
+//! As a member, under its generation or (v9) its epoch, or without one (−1) for a group that has no members.
 //! Retention times that old clients name are not heard, as in Kafka: offsets expire when their group has
 //! been empty for the server's retention. Metadata of an offset is bounded.
 
@@ -21,6 +21,8 @@ use super::response::{EncodeError, Response};
 use super::topics::{KnownTopic, TopicKey};
 use crate::group::GroupFault;
 
+/// First version in which members of the newer protocol may commit.
+const KNOWS_EPOCHS: i16 = 9;
 /// Kafka's `offset.metadata.max.bytes`.
 pub const METADATA_BYTES_MAX: usize = 4_096;
 
@@ -79,7 +81,12 @@ pub async fn handle(context: &RequestContext, request: OffsetCommitRequest) -> R
             context
                 .agent
                 .groups
-                .commit(&request.group_id, identity, offsets)
+                .commit(
+                    &request.group_id,
+                    identity,
+                    context.head.version >= KNOWS_EPOCHS,
+                    offsets,
+                )
                 .await
         }
     };

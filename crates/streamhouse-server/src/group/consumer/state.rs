@@ -397,22 +397,23 @@ impl ConsumerGroup {
         }
     }
 
+    /// Whoever has this instance id.
+    #[must_use]
+    pub fn holder(&self, instance: &str) -> Option<&MemberId> {
+        self.statics.get(instance)
+    }
+
     /// A member leaves for good, or, if it is static, for a while (`epoch` [`AWAY`]).
     ///
     /// # Errors
     /// [`GroupFault::UnknownMember`], [`GroupFault::FencedInstance`].
     pub fn leave(&mut self, member: &str, instance: Option<&str>, epoch: i32) -> Result<Step, GroupFault> {
-        let id = match instance {
-            None => member,
-            Some(instance) => match self.statics.get(instance) {
-                None => return Err(GroupFault::UnknownMember),
-                Some(holder) if !member.is_empty() && holder != member => {
-                    return Err(GroupFault::FencedInstance);
-                }
-                Some(holder) => holder,
-            },
+        match instance.map(|instance| self.holder(instance)) {
+            Some(None) => return Err(GroupFault::UnknownMember),
+            Some(Some(holder)) if holder != member => return Err(GroupFault::FencedInstance),
+            Some(Some(_)) | None => {}
         }
-        .to_owned();
+        let id = member.to_owned();
         let mut step = Step::default();
         let Some(leaving) = self.members.get_mut(&id) else {
             return Err(GroupFault::UnknownMember);
@@ -480,15 +481,18 @@ impl ConsumerGroup {
         deadlines.min()
     }
 
-    /// Whether offsets may be committed, or read, under this identity.
+    /// Whether offsets may be committed, or read, under this identity, by a request that can mean an epoch.
     ///
     /// # Errors
-    /// [`GroupFault::UnknownMember`], [`GroupFault::StaleEpoch`].
-    pub fn may_commit(&self, member: &str, epoch: i32) -> Result<(), GroupFault> {
+    /// [`GroupFault::UnknownMember`], [`GroupFault::NoEpochs`], [`GroupFault::StaleEpoch`].
+    pub fn may_commit(&self, member: &str, epoch: i32, knows_epochs: bool) -> Result<(), GroupFault> {
         if epoch < 0 && self.members.is_empty() {
             return Ok(());
         }
         let found = self.members.get(member).ok_or(GroupFault::UnknownMember)?;
+        if !knows_epochs {
+            return Err(GroupFault::NoEpochs);
+        }
         if found.standing.epoch == epoch {
             Ok(())
         } else {

@@ -161,10 +161,11 @@ fn epochs_other_than_the_member_s_own_are_fenced() {
         group.heartbeat(0, &grown, beating("b", 1)).unwrap_err(),
         GroupFault::UnknownMember
     );
-    assert_eq!(group.may_commit("a", 1), Err(GroupFault::StaleEpoch));
-    assert_eq!(group.may_commit("a", 2), Ok(()));
-    assert_eq!(group.may_commit("b", 2), Err(GroupFault::UnknownMember));
-    assert_eq!(group.may_commit("", -1), Err(GroupFault::UnknownMember));
+    assert_eq!(group.may_commit("a", 1, true), Err(GroupFault::StaleEpoch));
+    assert_eq!(group.may_commit("a", 2, true), Ok(()));
+    assert_eq!(group.may_commit("a", 2, false), Err(GroupFault::NoEpochs));
+    assert_eq!(group.may_commit("b", 2, false), Err(GroupFault::UnknownMember));
+    assert_eq!(group.may_commit("", -1, true), Err(GroupFault::UnknownMember));
 }
 
 #[test]
@@ -201,7 +202,12 @@ fn a_static_member_comes_back_to_what_it_had_under_another_id() {
     let had = beat(&mut group, 0, &topics, fixed("a")).assignment.unwrap();
     let taken = group.heartbeat(0, &topics, fixed("b"));
     assert_eq!(taken.unwrap_err(), GroupFault::UnreleasedInstance);
-    assert!(group.leave("b", Some("i"), AWAY).is_err());
+    for other in ["b", ""] {
+        assert_eq!(
+            group.leave(other, Some("i"), AWAY).unwrap_err(),
+            GroupFault::FencedInstance
+        );
+    }
     assert!(group.leave("a", Some("i"), AWAY).unwrap().store);
     let epoch = group.epoch;
     let back = beat(&mut group, 10, &topics, fixed("b"));

@@ -45,7 +45,10 @@ impl Groups {
             .with(name, false, async |slot, live| {
                 live.group.classic()?;
                 let (ticket, answer) = self.ticket(live);
-                let step = live.group.classic()?.sync(self.now(), ticket, identity, protocol, assignments);
+                let step = live
+                    .group
+                    .classic()?
+                    .sync(self.now(), ticket, identity, protocol, assignments);
                 self.apply(slot, live, step).await?;
                 Ok(answer)
             })
@@ -86,10 +89,15 @@ impl Groups {
                     let (outcome, step) = match &mut live.group {
                         AnyGroup::Classic(group) => group.leave(self.now(), member, instance),
                         // An administrator removes members of either protocol this way.
-                        AnyGroup::Consumer(group) => match group.leave(member, instance, -1) {
-                            Ok(step) => (Ok(()), step),
-                            Err(fault) => (Err(fault), Step::default()),
-                        },
+                        AnyGroup::Consumer(group) => {
+                            // It may name the instance alone.
+                            let holder = instance.filter(|_| member.is_empty());
+                            let holder = holder.and_then(|instance| group.holder(instance)).cloned();
+                            match group.leave(holder.as_ref().unwrap_or(member), instance, -1) {
+                                Ok(step) => (Ok(()), step),
+                                Err(fault) => (Err(fault), Step::default()),
+                            }
+                        }
                     };
                     self.apply(slot, live, step).await?;
                     outcomes.push(outcome);

@@ -12,20 +12,25 @@ use crate::group::GroupFault;
 
 impl Groups {
     /// Commits offsets as a member, or, with a negative generation, for a group without members.
+    /// `knows_epochs`: the request's version does.
     pub async fn commit(
         self: &Arc<Self>,
         name: &str,
-        (member, instance, generation): (&str, Option<&str>, i32),
+        identity: (&str, Option<&str>, i32),
+        knows_epochs: bool,
         offsets: Vec<(TopicPartition, CommittedOffset)>,
     ) -> Result<Vec<OffsetOutcome>, GroupFault> {
-        self.with(name, generation < 0, async |slot, live| {
-            live.group.may_commit(self.now(), member, instance, generation)?;
+        self.with(name, identity.2 < 0, async |slot, live| {
+            live.group.may_commit(self.now(), identity, knows_epochs)?;
             let epoch = self.stored_epoch(slot, live).await?;
             let committed = self.metadata.commit_offsets(name, epoch, offsets).await;
             self.definite(slot, live, committed)
         })
         .await?
-        .ok_or(GroupFault::IllegalGeneration)
+        .ok_or(match knows_epochs {
+            true => GroupFault::UnknownGroup,
+            false => GroupFault::IllegalGeneration,
+        })
     }
 
     /// Commits offsets in a transaction, which `adding` names for the group's coordinator epoch; one
@@ -40,7 +45,9 @@ impl Groups {
         let anonymous = generation < 0 && member.is_empty() && instance.is_none();
         self.with(name, generation < 0, async |slot, live| {
             if !anonymous {
-                live.group.may_commit(self.now(), member, instance, generation)?;
+                // No version of this request knows epochs by name, and all are taken for them, as in Kafka.
+                live.group
+                    .may_commit(self.now(), (member, instance, generation), true)?;
             }
             let epoch = self.stored_epoch(slot, live).await?;
             let added = self.metadata.add_transaction_offsets(adding(epoch)).await;
