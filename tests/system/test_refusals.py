@@ -29,8 +29,9 @@ FENCED_INSTANCE, PRODUCER_FENCED = 82, 90
 # As the oracle's: a group of one need not wait for others.
 BROKER_FLAGS = {"group-initial-rebalance-delay": "0s"}
 
-# What a consumer subscribes with: version 0, no topic, no user data.
-SUBSCRIPTION = struct.pack(">hii", 0, 0, -1)
+def subscription(topics: tuple[str, ...]) -> bytes:
+    """What a consumer subscribes with: version 0, no user data."""
+    return struct.pack(">hi", 0, len(topics)) + b"".join(map(string, topics)) + struct.pack(">i", -1)
 
 
 def data(content: bytes) -> bytes:
@@ -48,9 +49,13 @@ class Member:
     generation: int = -1
     protocol_type: str = "consumer"
     protocols: tuple[str, ...] = ("range",)
+    topics: tuple[str, ...] = ()
+    # What it hands out as a leader, and what came with the last SyncGroup.
+    gives: bytes = b"assigned"
+    assignment: bytes = b""
 
     def join(self, session_ms: int = 30_000) -> int:
-        protocols = b"".join(string(each) + data(SUBSCRIPTION) for each in self.protocols)
+        protocols = b"".join(string(each) + data(subscription(self.topics)) for each in self.protocols)
         answer = self.wire.call(JOIN_GROUP, 5, (
             string(self.group) + struct.pack(">ii", session_ms, 30_000) + string(self.id) + string(self.instance)
             + string(self.protocol_type) + struct.pack(">i", len(self.protocols)) + protocols
@@ -77,10 +82,20 @@ class Member:
     def sync(self) -> int:
         answer = self.wire.call(SYNC_GROUP, 3, (
             string(self.group) + struct.pack(">i", self.generation) + string(self.id) + string(self.instance)
-            + struct.pack(">i", 1) + string(self.id) + data(b"assigned")
+            + struct.pack(">i", 1) + string(self.id) + data(self.gives)
         ))
         answer.number("i")
-        return answer.number("h")
+        error = answer.number("h")
+        self.assignment = answer.take(answer.number("i"))
+        return error
+
+    def assigned(self) -> dict[str, set[int]]:
+        """The last assignment, which a consumer can read."""
+        reader = Reader(self.assignment)
+        reader.number("h")
+        return {
+            reader.string(): {reader.number("i") for _ in range(reader.number("i"))} for _ in range(reader.number("i"))
+        }
 
     def heartbeat(self) -> int:
         body = string(self.group) + struct.pack(">i", self.generation) + string(self.id) + string(self.instance)

@@ -487,6 +487,7 @@ fn group_settings(config: &Config) -> GroupSettings {
         initial_rebalance_delay: config.group_initial_rebalance_delay,
         consumer_session_timeout: config.group_consumer_session_timeout,
         consumer_heartbeat_interval: config.group_consumer_heartbeat_interval,
+        migration: config.group_consumer_migration_policy,
         members_max: config.group_members_max as usize,
         groups_max: config.groups_max,
         offsets_retention: config.offsets_retention,

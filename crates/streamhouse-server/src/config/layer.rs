@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
 use super::units::{Size, Span};
+use crate::group::migration::MigrationPolicy;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -50,6 +51,7 @@ macro_rules! settings {
     (@value u32) => { "NUMBER" };
     (@value PathBuf) => { "PATH" };
     (@value LogFormat) => { "FORMAT" };
+    (@value MigrationPolicy) => { "POLICY" };
     (@value String) => { "VALUE" };
 }
 
@@ -106,6 +108,9 @@ settings! {
     group_consumer_session_timeout: Span,
     /// How often members of the newer group protocol send heartbeats [default: 5s, as Kafka]
     group_consumer_heartbeat_interval: Span,
+    /// Which way consumer groups with members may go over to the other group protocol: disabled, upgrade,
+    /// downgrade or bidirectional [default: bidirectional, as Kafka]
+    @[value_enum] group_consumer_migration_policy: MigrationPolicy,
     /// Members a consumer group may have [default: 2000]
     group_members_max: u32,
     /// Most consumer groups that may exist [default: 20000]

@@ -15,6 +15,8 @@ use std::time::Duration;
 pub use layer::{Layer, LogFormat};
 use streamhouse_observability::families::{PriceError, RequestPrices};
 
+use crate::group::migration::MigrationPolicy;
+
 /// Why a configuration is refused. All of them are the operator's to mend: the process exits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -116,6 +118,7 @@ pub struct Config {
     pub group_initial_rebalance_delay: Duration,
     pub group_consumer_session_timeout: Duration,
     pub group_consumer_heartbeat_interval: Duration,
+    pub group_consumer_migration_policy: MigrationPolicy,
     pub group_members_max: u32,
     pub groups_max: u32,
     pub offsets_retention: Duration,
@@ -196,6 +199,7 @@ impl Config {
             group_initial_rebalance_delay: span(layer.group_initial_rebalance_delay, 3),
             group_consumer_session_timeout: span(layer.group_consumer_session_timeout, 45),
             group_consumer_heartbeat_interval: span(layer.group_consumer_heartbeat_interval, 5),
+            group_consumer_migration_policy: layer.group_consumer_migration_policy.unwrap_or_default(),
             group_members_max: layer.group_members_max.unwrap_or(2_000),
             groups_max: layer.groups_max.unwrap_or(20_000),
             offsets_retention: span(layer.offsets_retention, 7 * 24 * 60 * 60),

@@ -71,7 +71,7 @@ async fn trace_24_a_coordinator_that_lost_its_group_commits_nothing_and_says_so(
     let (old, new) = (groups(&store), groups(&store));
     stable(&old, "g").await;
     // The other takes over and goes on without a rebalance.
-    new.heartbeat("g", "a", None, 1).await.unwrap();
+    new.heartbeat("g", ("a", None, 1)).await.unwrap();
     let late = old.commit("g", ("a", None, 1), false, Vec::new()).await;
     assert_eq!(late, Err(GroupFault::NotCoordinator));
     assert_eq!(
@@ -85,14 +85,14 @@ async fn a_restart_goes_on_with_the_stored_generation_and_assignment() {
     let store = store();
     stable(&groups(&store), "g").await;
     let restarted = groups(&store);
-    restarted.heartbeat("g", "a", None, 1).await.unwrap();
+    restarted.heartbeat("g", ("a", None, 1)).await.unwrap();
     let synced = restarted
         .sync("g", ("a", None, 1), (None, None), Vec::new())
         .await
         .unwrap();
     assert_eq!(synced.assignment, "A");
     assert_eq!(
-        restarted.heartbeat("g", "a", None, 0).await,
+        restarted.heartbeat("g", ("a", None, 0)).await,
         Err(GroupFault::IllegalGeneration)
     );
 }
@@ -109,7 +109,7 @@ async fn an_assignment_that_cannot_be_stored_is_given_to_nobody() {
     store.set_down(false);
     // Nothing of it was stored: the member begins anew.
     assert_eq!(
-        groups.heartbeat("g", "a", None, 1).await,
+        groups.heartbeat("g", ("a", None, 1)).await,
         Err(GroupFault::UnknownMember)
     );
     stable(&groups, "g").await;
@@ -123,7 +123,7 @@ async fn names_that_never_become_groups_are_not_kept() {
         let name = format!("ghost-{n}");
         assert!(groups.describe(&name).await.unwrap().is_none());
         assert_eq!(
-            groups.heartbeat(&name, "a", None, 1).await,
+            groups.heartbeat(&name, ("a", None, 1)).await,
             Err(GroupFault::UnknownMember)
         );
         let mut refused = join("", "a");

@@ -3,17 +3,24 @@
 //! `state` decides (pure), `coordinator` keeps one such machine a group, drives its timers and stores what
 //! it decided before anybody is answered, `stored` is the form in which it lies in the metadata store. Those
 //! are of the classic protocol; `consumer` has the same three of the newer one (KIP-848), `any` a group of
-//! either. Here are the words they share with the handlers. Not here: the Kafka protocol.
+//! either, `migration` the way from one to the other. Here are the words they share with the handlers. Not
+//! here: the Kafka protocol, but for what members of classic groups embed in it (`embedded`).
 
 pub mod any;
 pub mod consumer;
 pub mod coordinator;
+pub mod embedded;
 mod expiry;
+pub mod migration;
 pub mod state;
 mod stored;
 
 #[cfg(test)]
 mod coordinator_tests;
+#[cfg(test)]
+mod migration_tests;
+#[cfg(test)]
+mod migration_world;
 #[cfg(test)]
 mod tests;
 

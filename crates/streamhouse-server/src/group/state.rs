@@ -98,7 +98,14 @@ pub struct Step {
 }
 
 impl Step {
-    fn join(&mut self, ticket: Ticket, answer: Result<JoinReply, (GroupFault, MemberId)>) {
+    pub(super) fn and(mut self, then: Self) -> Self {
+        self.answers.extend(then.answers);
+        self.store |= then.store;
+        self.rebalanced |= then.rebalanced;
+        self
+    }
+
+    pub(super) fn join(&mut self, ticket: Ticket, answer: Result<JoinReply, (GroupFault, MemberId)>) {
         self.answers.push((ticket, Answer::Join(answer)));
     }
 }
@@ -150,9 +157,10 @@ impl Group {
         }
     }
 
-    /// A group as it was stored: stable, or empty; session timers start anew.
+    /// A group as it was stored: stable, or empty; session timers start anew. Without a protocol it has come from
+    /// the newer one (`migration`), and its members have to join again.
     #[must_use]
-    pub fn restored(mut self, members: BTreeMap<MemberId, Member>) -> Self {
+    pub fn restored(mut self, members: BTreeMap<MemberId, Member>, now: Millis) -> Self {
         let named = members
             .iter()
             .filter_map(|(id, member)| Some((member.profile.instance.clone()?, id.clone())));
@@ -163,7 +171,26 @@ impl Group {
             Phase::Stable
         };
         self.members = members;
+        if self.protocol.is_none() && !self.members.is_empty() {
+            // Nobody waits for an answer yet.
+            self.prepare(now, &mut Step::default());
+        }
         self
+    }
+
+    /// Answers everybody who waits: there is another rebalance, which begins with joining again.
+    pub(super) fn turn_away(&mut self) -> Step {
+        let mut step = Step::default();
+        for (id, member) in &mut self.members {
+            if let Some(waiting) = member.joining.take() {
+                step.join(waiting, Err((GroupFault::RebalanceInProgress, id.clone())));
+            }
+            if let Some(waiting) = member.syncing.take() {
+                step.answers
+                    .push((waiting, Answer::Sync(Err(GroupFault::RebalanceInProgress))));
+            }
+        }
+        step
     }
 
     pub fn join(&mut self, now: Millis, ticket: Ticket, join: Join) -> Step {
@@ -500,8 +527,9 @@ impl Group {
         self.require_member(member, instance)?;
         self.require_generation(generation)?;
         let differs = |given: Option<&str>, ours: &str| given.is_some_and(|given| given != ours);
-        let name = self.protocol.as_deref().unwrap_or_default();
-        if differs(protocol.0, &self.protocol_type) || differs(protocol.1, name) {
+        // A group that has just come from the newer protocol has chosen none yet, whatever a member was told there.
+        let name = self.protocol.as_deref();
+        if differs(protocol.0, &self.protocol_type) || name.is_some_and(|name| differs(protocol.1, name)) {
             return Err(GroupFault::InconsistentProtocol);
         }
         match self.phase {

@@ -1,8 +1,9 @@
 //! The form in which a classic group lies in the metadata store: a version byte, then postcard.
 //!
 //! What is stored is a completed generation. A rebalance that was under way when the coordinator died is
-//! forgotten: its members are told of another generation and join again. A stored form never changes in
-//! place; another form gets another version byte.
+//! forgotten: its members are told of another generation and join again. A group with members and without a
+//! protocol has just come from the newer protocol: its first generation is still to be. A stored form never
+//! changes in place; another form gets another version byte.
 
 use std::collections::BTreeMap;
 
@@ -33,19 +34,33 @@ struct MemberForm {
     assignment: Vec<u8>,
 }
 
-pub(super) fn encode<T: Serialize>(form: &T) -> Bytes {
+pub(super) fn encode<T: Serialize>(version: u8, form: &T) -> Bytes {
     // Into memory, of plain values: there is nothing that could fail.
-    postcard::to_extend(form, vec![VERSION])
+    postcard::to_extend(form, vec![version])
         .map(Bytes::from)
         .unwrap_or_default()
 }
 
-pub(super) fn decode<'a, T: Deserialize<'a>>(what: &str, bytes: &'a [u8]) -> Result<T, StoreError> {
+/// The version of a form, and the form.
+pub(super) fn split<'a>(what: &str, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), StoreError> {
+    let empty = || StoreError::Damaged(format!("{what}: empty"));
+    bytes
+        .split_first()
+        .map(|(version, form)| (*version, form))
+        .ok_or_else(empty)
+}
+
+pub(super) fn decode<'a, T: Deserialize<'a>>(
+    what: &str,
+    version: u8,
+    bytes: &'a [u8],
+) -> Result<T, StoreError> {
     let damaged = |why: String| StoreError::Damaged(format!("{what}: {why}"));
-    match bytes.split_first() {
-        Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|error| damaged(error.to_string())),
-        Some((version, _)) => Err(damaged(format!("unknown form {version}"))),
-        None => Err(damaged("empty".to_owned())),
+    match split(what, bytes)? {
+        (found, form) if found == version => {
+            postcard::from_bytes(form).map_err(|error| damaged(error.to_string()))
+        }
+        (other, _) => Err(damaged(format!("unknown form {other}"))),
     }
 }
 
@@ -64,11 +79,14 @@ pub(super) fn summary(group: &Group) -> GroupSummary {
 }
 
 pub(super) fn group_payload(group: &Group) -> Bytes {
-    encode(&GroupForm {
-        generation: group.generation,
-        protocol: group.protocol.clone(),
-        leader: group.leader.clone(),
-    })
+    encode(
+        VERSION,
+        &GroupForm {
+            generation: group.generation,
+            protocol: group.protocol.clone(),
+            leader: group.leader.clone(),
+        },
+    )
 }
 
 pub(super) fn member_payload(member: &Member) -> Bytes {
@@ -80,26 +98,29 @@ pub(super) fn member_payload(member: &Member) -> Bytes {
         rebalance_timeout_ms,
         protocols,
     } = member.profile.clone();
-    encode(&MemberForm {
-        instance,
-        client_id,
-        client_host,
-        session_timeout_ms,
-        rebalance_timeout_ms,
-        protocols: protocols
-            .into_iter()
-            .map(|(name, metadata)| (name, metadata.to_vec()))
-            .collect(),
-        assignment: member.assignment.to_vec(),
-    })
+    encode(
+        VERSION,
+        &MemberForm {
+            instance,
+            client_id,
+            client_host,
+            session_timeout_ms,
+            rebalance_timeout_ms,
+            protocols: protocols
+                .into_iter()
+                .map(|(name, metadata)| (name, metadata.to_vec()))
+                .collect(),
+            assignment: member.assignment.to_vec(),
+        },
+    )
 }
 
 /// The group as it was stored, with session timers that begin now.
 pub(super) fn restore(stored: &StoredGroup, limits: Limits, now: Millis) -> Result<Group, StoreError> {
-    let form: GroupForm = decode("group", &stored.payload)?;
+    let form: GroupForm = decode("group", VERSION, &stored.payload)?;
     let mut members = BTreeMap::new();
     for (id, payload) in &stored.members {
-        let form: MemberForm = decode("group member", payload)?;
+        let form: MemberForm = decode("group member", VERSION, payload)?;
         let protocols = form
             .protocols
             .into_iter()
@@ -122,5 +143,5 @@ pub(super) fn restore(stored: &StoredGroup, limits: Limits, now: Millis) -> Resu
     group.protocol = form.protocol;
     group.leader = form.leader;
     group.protocol_type.clone_from(&stored.summary.protocol_type);
-    Ok(group.restored(members))
+    Ok(group.restored(members, now))
 }

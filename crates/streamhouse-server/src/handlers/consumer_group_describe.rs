@@ -1,4 +1,5 @@
-//! ConsumerGroupDescribe v0–v1: epochs, members and assignments of groups of the newer protocol (KIP-848).
+//! ConsumerGroupDescribe v0–v1: epochs, members and assignments of groups of the newer protocol (KIP-848); v1
+//! says which members speak the classic one.
 
 use kafka_protocol::messages::consumer_group_describe_response::{
     Assignment as WireAssignment, DescribedGroup, Member as WireMember, TopicPartitions,
@@ -17,7 +18,8 @@ use crate::group::any::AnyGroup;
 use crate::group::consumer::member::Member;
 use crate::group::consumer::{Assignment, ConsumerGroup};
 
-/// What Kafka calls a member of this protocol (v1).
+/// What Kafka calls members of the two protocols (v1).
+const CLASSIC: i8 = 0;
 const CONSUMER: i8 = 1;
 
 pub async fn handle(
@@ -83,7 +85,11 @@ fn show(group: &ConsumerGroup, id: &str, member: &Member) -> WireMember {
         .with_subscribed_topic_regex(pattern.map(|pattern| text(pattern.text())))
         .with_assignment(wire(group, &member.standing.assigned))
         .with_target_assignment(wire(group, &member.target))
-        .with_member_type(CONSUMER)
+        .with_member_type(if profile.classic.is_some() {
+            CLASSIC
+        } else {
+            CONSUMER
+        })
 }
 
 /// Topics that the group does not know any more were deleted, and are left out.

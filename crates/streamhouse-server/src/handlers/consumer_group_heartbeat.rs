@@ -2,6 +2,12 @@
 //!
 //! Joining, staying, moving towards an assignment and leaving, all in one request. Patterns (v1) have RE2's
 //! syntax. The session timeout and the interval of heartbeats are the server's to say.
+//!
+//! Who joins a classic group of consumers takes it over (`group_consumer_migration_policy`, Kafka's
+//! `group.consumer.migration.policy`); when the last member of this protocol is gone the group goes back. What a
+//! classic member joined with and has not given up is nobody else's, also where its leader has taken it away.
+//! A static member of the classic protocol that takes the place of the last one of this protocol lets the group
+//! rebalance, where Kafka may do without.
 
 use std::collections::BTreeSet;
 
@@ -150,6 +156,7 @@ fn beat(context: &RequestContext, request: ConsumerGroupHeartbeatRequest) -> Res
         pattern,
         assignor,
         owned,
+        classic: None,
     })
 }
 

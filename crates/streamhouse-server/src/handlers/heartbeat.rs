@@ -1,4 +1,4 @@
-//! Heartbeat v0–v4: a member of a classic group says that it lives, and learns of rebalances.
+//! Heartbeat v0–v4: a member of the classic protocol says that it lives, and learns of rebalances.
 
 use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 
@@ -14,7 +14,7 @@ pub async fn handle(context: &RequestContext, request: HeartbeatRequest) -> Resu
         false => {
             let groups = &context.agent.groups;
             groups
-                .heartbeat(&request.group_id, member, instance, request.generation_id)
+                .heartbeat(&request.group_id, (member, instance, request.generation_id))
                 .await
         }
     };

@@ -1,7 +1,9 @@
 //! JoinGroup v0–v9: becoming a member of a group of the classic protocol (KIP-345, KIP-394, KIP-814).
 //!
 //! The request waits until its generation is complete. Kafka's bounds of session timeouts hold. Versions
-//! below 1 name no rebalance timeout: the session's is taken.
+//! below 1 name no rebalance timeout: the session's is taken. In a group of the newer protocol (KIP-848) it waits
+//! for nobody: the server assigns. Such a group refuses a subscription that cannot be read with
+//! INCONSISTENT_GROUP_PROTOCOL, where Kafka has an UNKNOWN_SERVER_ERROR.
 
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};

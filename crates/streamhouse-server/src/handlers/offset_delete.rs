@@ -3,7 +3,6 @@
 //! Topics that a member of the group is subscribed to are refused one by one, as far as the subscription
 //! of Kafka's consumers can be read.
 
-use kafka_protocol::messages::consumer_protocol_subscription::ConsumerProtocolSubscription;
 use kafka_protocol::messages::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
@@ -15,6 +14,7 @@ use super::response::{EncodeError, Response};
 use super::topics::TopicKey;
 use crate::group::GroupFault;
 use crate::group::any::AnyGroup;
+use crate::group::embedded;
 
 pub async fn handle(context: &RequestContext, request: OffsetDeleteRequest) -> Result<Response, EncodeError> {
     let response = match delete(context, request).await {
@@ -84,19 +84,17 @@ fn is_subscribed(group: &AnyGroup, topic: &str) -> bool {
             return members.any(|member| member.profile.subscription.wants(topic));
         }
     };
-    group.members.values().any(|member| {
-        member.profile.protocols.iter().any(|(_, metadata)| {
-            let mut bytes = metadata.clone();
-            if group.protocol_type != "consumer" || bytes.len() < 2 {
-                return false;
-            }
-            let version = i16::from_be_bytes([bytes[0], bytes[1]]).clamp(0, 3);
-            let _ = bytes.split_to(2);
-            // Hostile counts are checked against what is there before anything is decoded.
-            match crate::listener::guard::decode_inner::<ConsumerProtocolSubscription>(&bytes, version) {
-                Some(subscription) => subscription.topics.iter().any(|name| name.as_str() == topic),
-                None => false,
-            }
-        })
+    let wants = |metadata| {
+        let subscription = embedded::subscription(metadata);
+        subscription.is_some_and(|subscription| subscription.topics.contains(topic))
+    };
+    let speaks = group.protocol_type == embedded::PROTOCOL_TYPE;
+    let mut members = group.members.values().filter(|_| speaks);
+    members.any(|member| {
+        member
+            .profile
+            .protocols
+            .iter()
+            .any(|(_, metadata)| wants(metadata))
     })
 }

@@ -1,6 +1,7 @@
 //! SyncGroup v0–v5: the leader hands in the assignment, everybody gets their share (KIP-559 from v5).
 //!
-//! The request waits for the leader. An assignment is stored before anybody gets it.
+//! The request waits for the leader. An assignment is stored before anybody gets it. In a group of the newer
+//! protocol the server has assigned, and nobody is waited for.
 
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use kafka_protocol::protocol::StrBytes;

@@ -148,7 +148,7 @@ async fn a_group_without_members_goes_over_to_the_protocol_of_who_joins() {
     let classic = groups.join("g", join("", "c")).await;
     assert_eq!(classic.unwrap_err().0, GroupFault::InconsistentProtocol);
     assert_eq!(
-        groups.heartbeat("g", "b", None, 1).await,
+        groups.heartbeat("g", ("b", None, 1)).await,
         Err(GroupFault::UnknownMember)
     );
     groups.consumer_leave("g", ("b", None), -1).await.unwrap();

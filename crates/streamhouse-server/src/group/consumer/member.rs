@@ -4,6 +4,7 @@
 //! only when nobody else has it or is still giving it up. So no partition is ever with two members, whoever
 //! is slow (KIP-848; TRACES 25: each step is stored before it is answered).
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use streamhouse_metadata::ids::TopicPartition;
 
@@ -32,6 +33,16 @@ pub struct Profile {
     pub rebalance_timeout_ms: u64,
     pub subscription: Subscription,
     pub assignor: Option<Assignor>,
+    /// Of a member that speaks the classic protocol.
+    pub classic: Option<ClassicSide>,
+}
+
+/// What a member of the classic protocol says that others do not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassicSide {
+    pub session_timeout_ms: u64,
+    /// Name and metadata, the preferred first; never empty.
+    pub protocols: Vec<(String, Bytes)>,
 }
 
 /// Where a member is on its way.
@@ -133,4 +144,31 @@ pub struct Member {
     pub(super) session_deadline: Millis,
     /// Until when it may give up what it has to.
     pub(super) revocation_deadline: Option<Millis>,
+    /// Until when a member of the classic protocol has to join again, having been told so; and to sync, having
+    /// joined.
+    pub(super) rejoin_deadline: Option<Millis>,
+    pub(super) sync_deadline: Option<Millis>,
+}
+
+impl Member {
+    pub(super) fn new(
+        profile: Profile,
+        (standing, target): (Standing, Assignment),
+        session_deadline: Millis,
+    ) -> Self {
+        Self {
+            profile,
+            standing,
+            target,
+            session_deadline,
+            revocation_deadline: None,
+            rejoin_deadline: None,
+            sync_deadline: None,
+        }
+    }
+
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Millis> {
+        let others = [self.revocation_deadline, self.rejoin_deadline, self.sync_deadline];
+        others.into_iter().flatten().chain([self.session_deadline])
+    }
 }

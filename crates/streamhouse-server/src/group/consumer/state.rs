@@ -5,7 +5,8 @@
 //! consume what; then everybody gets a target, and each member is moved there at its own heartbeats (see
 //! `member`). Invariants: no partition is held by two members; a refused request changes nothing; what
 //! changed is stored before it is answered ([`Step::store`]). Time is milliseconds on the coordinator's own
-//! clock. Not here: timers, the metadata store, offsets.
+//! clock. Members may speak the classic protocol: what they ask is in `classic`. Not here: timers, the metadata
+//! store, offsets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use streamhouse_metadata::model::group::GroupState;
 
 use super::Assignment;
 use super::assignor::{Assignor, Wish};
-use super::member::{AWAY, Member, MemberState, Profile, Standing};
+use super::member::{AWAY, ClassicSide, Member, MemberState, Profile, Standing};
 use super::subscription::{Pattern, Subscription, TopicView};
+use crate::group::embedded::Named;
 use crate::group::state::{Millis, Step};
 use crate::group::{GroupFault, MemberId};
 
@@ -26,6 +28,14 @@ pub struct ConsumerLimits {
     pub session_timeout_ms: u64,
     pub heartbeat_interval_ms: u64,
     pub members_max: usize,
+}
+
+impl ConsumerLimits {
+    /// Members of the classic protocol say for themselves how long their session is.
+    pub(super) fn session_timeout_of(self, profile: &Profile) -> u64 {
+        let classic = profile.classic.as_ref();
+        classic.map_or(self.session_timeout_ms, |classic| classic.session_timeout_ms)
+    }
 }
 
 /// A heartbeat; what is `None` is as it was.
@@ -45,6 +55,8 @@ pub struct Beat {
     pub assignor: Option<Assignor>,
     /// What the member has, if it says so.
     pub owned: Option<Assignment>,
+    /// Said in JoinGroup.
+    pub classic: Option<ClassicSide>,
 }
 
 impl Beat {
@@ -75,10 +87,10 @@ pub struct Subscribed {
 }
 
 /// How a heartbeat's sender becomes a member.
-enum Admission {
+pub(super) enum Admission {
     Known,
     New,
-    /// Takes the place of a static member that is away.
+    /// Takes the place of a static member that is away, or of one that spoke the other protocol.
     InPlaceOf(MemberId),
 }
 
@@ -92,7 +104,7 @@ pub struct ConsumerGroup {
     /// What the group wants of what there is, at its epoch.
     pub subscribed: BTreeMap<TopicId, Subscribed>,
     statics: BTreeMap<String, MemberId>,
-    holders: HashMap<TopicPartition, MemberId>,
+    pub(super) holders: HashMap<TopicPartition, MemberId>,
     /// The topics at which it looked last.
     seen: Option<Arc<TopicView>>,
     limits: ConsumerLimits,
@@ -131,13 +143,10 @@ impl ConsumerGroup {
                 group.statics.insert(instance.clone(), id.clone());
             }
             let revoking = standing.state == MemberState::Unrevoked;
-            let member = Member {
-                session_deadline: now + limits.session_timeout_ms,
-                revocation_deadline: revoking.then_some(now + profile.rebalance_timeout_ms),
-                profile,
-                standing,
-                target,
-            };
+            let revoked_by = now + profile.rebalance_timeout_ms;
+            let session_deadline = now + limits.session_timeout_of(&profile);
+            let mut member = Member::new(profile, (standing, target), session_deadline);
+            member.revocation_deadline = revoking.then_some(revoked_by);
             group.hold(&id, &member.standing);
             group.members.insert(id, member);
         }
@@ -183,9 +192,31 @@ impl ConsumerGroup {
         beat: Beat,
     ) -> Result<(BeatReply, Step), GroupFault> {
         let admission = self.admit(&beat)?;
+        let (id, is_full) = (beat.member.clone(), beat.is_full());
+        let (moved, step) = self.take_in(now, topics, &admission, beat);
+        let Some(Member { standing, .. }) = self.members.get(&id) else {
+            return Err(GroupFault::UnknownMember);
+        };
+        let reply = BeatReply {
+            epoch: standing.epoch,
+            assignment: (is_full || moved).then(|| standing.assigned.clone()),
+            member: id,
+        };
+        Ok((reply, step))
+    }
+
+    /// What an admitted member says of itself is taken over, and it is moved; whether what it is to have now is
+    /// not what it was.
+    pub(super) fn take_in(
+        &mut self,
+        now: Millis,
+        topics: &Arc<TopicView>,
+        admission: &Admission,
+        beat: Beat,
+    ) -> (bool, Step) {
         let mut step = Step::default();
         let id = beat.member.clone();
-        match &admission {
+        match admission {
             Admission::Known => {}
             Admission::New => step.store = true,
             Admission::InPlaceOf(old) => {
@@ -194,27 +225,31 @@ impl ConsumerGroup {
             }
         }
         let is_new = matches!(admission, Admission::New);
-        let (owned, is_full) = (beat.owned.clone(), beat.is_full());
+        let owned = beat.owned.clone();
         let subscription_changed = self.take_profile(now, beat, is_new, &mut step);
-        let looked = self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, topics));
-        if subscription_changed || !looked {
-            self.seen = Some(Arc::clone(topics));
-            self.assign(topics, subscription_changed, &mut step);
-        }
+        self.look(topics, subscription_changed, &mut step);
         let before = self.members.get(&id).map(|member| member.standing.clone());
         self.reconcile(now, &id, owned.as_ref());
-        let Some(member) = self.members.get(&id) else {
-            return Err(GroupFault::UnknownMember);
-        };
-        let standing = &member.standing;
-        step.store |= before.as_ref() != Some(standing);
-        let moved = before.is_none_or(|before| before.assigned != standing.assigned);
-        let reply = BeatReply {
-            epoch: standing.epoch,
-            assignment: (is_full || moved).then(|| standing.assigned.clone()),
-            member: id,
-        };
-        Ok((reply, step))
+        let after = self.members.get(&id).map(|member| &member.standing);
+        step.store |= before.as_ref() != after;
+        let moved = before.as_ref().map(|before| &before.assigned) != after.map(|after| &after.assigned);
+        (moved, step)
+    }
+
+    /// Looks at the topics there are, if they are others than before, or anything `changed`.
+    pub(super) fn look(&mut self, topics: &Arc<TopicView>, changed: bool, step: &mut Step) {
+        let looked = self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, topics));
+        if changed || !looked {
+            self.seen = Some(Arc::clone(topics));
+            self.assign(topics, changed, step);
+        }
+    }
+
+    pub(super) fn require_room(&self) -> Result<(), GroupFault> {
+        if self.members.len() >= self.limits.members_max {
+            return Err(GroupFault::Full);
+        }
+        Ok(())
     }
 
     fn admit(&self, beat: &Beat) -> Result<Admission, GroupFault> {
@@ -229,17 +264,17 @@ impl ConsumerGroup {
             if !beat.joins() {
                 return Err(GroupFault::UnknownMember);
             }
-            if self.members.len() >= self.limits.members_max {
-                return Err(GroupFault::Full);
-            }
+            self.require_room()?;
             return Ok(Admission::New);
         };
         let Some(member) = self.members.get(&known) else {
             return Err(GroupFault::UnknownMember);
         };
+        // A static member of the classic protocol does not say that it goes.
         let is_away = member.standing.epoch == AWAY;
+        let goes_over = beat.instance.is_some() && member.profile.classic.is_some();
         match (beat.joins(), known == beat.member) {
-            (true, _) if is_away => Ok(Admission::InPlaceOf(known)),
+            (true, _) if is_away || goes_over => Ok(Admission::InPlaceOf(known)),
             (true, _) if beat.instance.is_some() => Err(GroupFault::UnreleasedInstance),
             (false, false) => Err(GroupFault::FencedInstance),
             // Who joins again is let in while it may not have learnt that it had joined.
@@ -250,7 +285,7 @@ impl ConsumerGroup {
         }
     }
 
-    /// A static member is back, maybe under another id: it goes on with what it had.
+    /// A static member is back, maybe under another id or with the other protocol: it goes on with what it had.
     fn replace(&mut self, old: &str, new: &str) {
         let Some(mut member) = self.members.remove(old) else {
             return;
@@ -270,12 +305,12 @@ impl ConsumerGroup {
     /// Takes over what the member says of itself; whether that changes what it wants. Another assignor alone
     /// changes nothing yet, as in Kafka: it counts when the group is assigned next.
     fn take_profile(&mut self, now: Millis, beat: Beat, is_new: bool, step: &mut Step) -> bool {
-        let session_deadline = now + self.limits.session_timeout_ms;
+        let limits = self.limits;
         if is_new && let Some(instance) = &beat.instance {
             self.statics.insert(instance.clone(), beat.member.clone());
         }
-        let member = self.members.entry(beat.member).or_insert_with(|| Member {
-            profile: Profile {
+        let member = self.members.entry(beat.member).or_insert_with(|| {
+            let profile = Profile {
                 instance: None,
                 rack: None,
                 client_id: String::new(),
@@ -283,15 +318,13 @@ impl ConsumerGroup {
                 rebalance_timeout_ms: 0,
                 subscription: Subscription::default(),
                 assignor: None,
-            },
-            standing: Standing::default(),
-            target: Assignment::default(),
-            session_deadline,
-            revocation_deadline: None,
+                classic: None,
+            };
+            Member::new(profile, Default::default(), now)
         });
-        member.session_deadline = session_deadline;
         let before = member.profile.clone();
         let profile = &mut member.profile;
+        profile.classic = beat.classic;
         if is_new {
             profile.instance = beat.instance;
         }
@@ -313,7 +346,11 @@ impl ConsumerGroup {
             profile.assignor = beat.assignor;
         }
         step.store |= *profile != before;
-        is_new || profile.subscription != before.subscription
+        let changed = profile.subscription != before.subscription;
+        member.session_deadline = now + limits.session_timeout_of(profile);
+        member.rejoin_deadline = None;
+        member.sync_deadline = None;
+        is_new || changed
     }
 
     /// Looks at what the group wants of the topics there are; if that, or a member, changed, everybody gets a
@@ -446,6 +483,25 @@ impl ConsumerGroup {
         self.assign(&topics, true, step);
     }
 
+    /// What the topics of these partitions are called; without those that are not known any more.
+    pub(in crate::group) fn named(&self, partitions: impl Iterator<Item = TopicPartition>) -> Named {
+        let mut named: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for TopicPartition { topic, partition } in partitions {
+            let subscribed = self.subscribed.get(&topic);
+            let subscribed = subscribed.map(|topic| topic.name.as_str());
+            // What nobody wants any more somebody may still have.
+            let seen = || self.seen.iter().flat_map(|seen| &seen.0);
+            let found = || seen().find(|(_, known)| known.id == topic);
+            if let Some(name) = subscribed.or_else(|| found().map(|(name, _)| name.as_str())) {
+                named.entry(name).or_default().push(partition);
+            }
+        }
+        let named = named.into_iter();
+        named
+            .map(|(name, partitions)| (name.to_owned(), partitions))
+            .collect()
+    }
+
     /// The topics that were wanted when the group was stored.
     fn remembered(&self) -> TopicView {
         let topics = self.subscribed.iter().map(|(id, topic)| {
@@ -456,13 +512,11 @@ impl ConsumerGroup {
         TopicView(topics.collect())
     }
 
-    /// Lets time pass: members that were not heard of, or did not give up in time what they had to.
+    /// Lets time pass: members that were not heard of, did not give up in time what they had to, or did not
+    /// come back when they were told to.
     pub fn tick(&mut self, now: Millis) -> Step {
         let mut step = Step::default();
-        let late = |member: &Member| {
-            let unrevoked = member.revocation_deadline.is_some_and(|deadline| deadline <= now);
-            unrevoked || member.session_deadline <= now
-        };
+        let late = |member: &Member| member.deadlines().any(|deadline| deadline <= now);
         let members = self.members.iter().filter(|(_, member)| late(member));
         let gone: Vec<MemberId> = members.map(|(id, _)| id.clone()).collect();
         if !gone.is_empty() {
@@ -474,29 +528,27 @@ impl ConsumerGroup {
     /// When [`Self::tick`] has to be called at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        let deadlines = self.members.values().flat_map(|member| {
-            let revocation = member.revocation_deadline;
-            [Some(member.session_deadline), revocation].into_iter().flatten()
-        });
-        deadlines.min()
+        self.members.values().flat_map(Member::deadlines).min()
     }
 
     /// Whether offsets may be committed, or read, under this identity, by a request that can mean an epoch.
     ///
     /// # Errors
-    /// [`GroupFault::UnknownMember`], [`GroupFault::NoEpochs`], [`GroupFault::StaleEpoch`].
+    /// [`GroupFault::UnknownMember`], [`GroupFault::NoEpochs`], [`GroupFault::StaleEpoch`],
+    /// [`GroupFault::IllegalGeneration`].
     pub fn may_commit(&self, member: &str, epoch: i32, knows_epochs: bool) -> Result<(), GroupFault> {
         if epoch < 0 && self.members.is_empty() {
             return Ok(());
         }
         let found = self.members.get(member).ok_or(GroupFault::UnknownMember)?;
-        if !knows_epochs {
+        let is_classic = found.profile.classic.is_some();
+        if !is_classic && !knows_epochs {
             return Err(GroupFault::NoEpochs);
         }
-        if found.standing.epoch == epoch {
-            Ok(())
-        } else {
-            Err(GroupFault::StaleEpoch)
+        match found.standing.epoch == epoch {
+            true => Ok(()),
+            false if is_classic => Err(GroupFault::IllegalGeneration),
+            false => Err(GroupFault::StaleEpoch),
         }
     }
 }

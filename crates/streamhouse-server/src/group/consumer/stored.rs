@@ -2,7 +2,8 @@
 //!
 //! All of it is stored: epochs, what everybody has and is giving up, and everybody's target. So whoever takes
 //! the group over gives nothing away that somebody still has (TRACES 25). A stored form never changes in
-//! place; another form gets another version byte.
+//! place; another form gets another version byte. Members that speak the classic protocol have a form of their
+//! own (2): the first one, and what they said in JoinGroup.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,15 +13,17 @@ use streamhouse_metadata::ids::TopicId;
 use streamhouse_metadata::model::group::{GroupKind, GroupSummary, StoredGroup};
 use streamhouse_metadata::store::StoreError;
 
-use super::member::{Member, Profile, Standing};
+use super::member::{ClassicSide, Member, Profile, Standing};
 use super::state::Subscribed;
 use super::subscription::{Pattern, Subscription};
 use super::{Assignment, Assignor, ConsumerGroup, ConsumerLimits};
+use crate::group::embedded::PROTOCOL_TYPE;
 use crate::group::state::Millis;
-use crate::group::stored::{decode, encode};
+use crate::group::stored::{decode, encode, split};
 
-/// What clients of both protocols call their groups.
-const PROTOCOL_TYPE: &str = "consumer";
+const GROUP: u8 = 1;
+const MEMBER: u8 = 1;
+const CLASSIC_MEMBER: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct GroupForm {
@@ -44,6 +47,13 @@ struct MemberForm {
     target: Assignment,
 }
 
+#[derive(Serialize, Deserialize)]
+struct ClassicMemberForm {
+    member: MemberForm,
+    session_timeout_ms: u64,
+    protocols: Vec<(String, Vec<u8>)>,
+}
+
 pub(in crate::group) fn summary(group: &ConsumerGroup) -> GroupSummary {
     GroupSummary {
         kind: GroupKind::Consumer,
@@ -55,18 +65,21 @@ pub(in crate::group) fn summary(group: &ConsumerGroup) -> GroupSummary {
 
 pub(in crate::group) fn group_payload(group: &ConsumerGroup) -> Bytes {
     let subscribed = group.subscribed.iter();
-    encode(&GroupForm {
-        epoch: group.epoch,
-        assignment_epoch: group.assignment_epoch,
-        subscribed: subscribed
-            .map(|(id, topic)| (*id, topic.name.clone(), topic.partitions))
-            .collect(),
-    })
+    encode(
+        GROUP,
+        &GroupForm {
+            epoch: group.epoch,
+            assignment_epoch: group.assignment_epoch,
+            subscribed: subscribed
+                .map(|(id, topic)| (*id, topic.name.clone(), topic.partitions))
+                .collect(),
+        },
+    )
 }
 
 pub(in crate::group) fn member_payload(member: &Member) -> Bytes {
     let profile = member.profile.clone();
-    encode(&MemberForm {
+    let form = MemberForm {
         instance: profile.instance,
         rack: profile.rack,
         client_id: profile.client_id,
@@ -80,7 +93,38 @@ pub(in crate::group) fn member_payload(member: &Member) -> Bytes {
         assignor: profile.assignor.map(|assignor| assignor.name().to_owned()),
         standing: member.standing.clone(),
         target: member.target.clone(),
-    })
+    };
+    let Some(ClassicSide {
+        session_timeout_ms,
+        protocols,
+    }) = profile.classic
+    else {
+        return encode(MEMBER, &form);
+    };
+    let protocols = protocols.into_iter();
+    let protocols = protocols.map(|(name, metadata)| (name, metadata.to_vec()));
+    let form = ClassicMemberForm {
+        member: form,
+        session_timeout_ms,
+        protocols: protocols.collect(),
+    };
+    encode(CLASSIC_MEMBER, &form)
+}
+
+fn member_forms(payload: &[u8]) -> Result<(MemberForm, Option<ClassicSide>), StoreError> {
+    const WHAT: &str = "group member";
+    if !matches!(split(WHAT, payload)?, (CLASSIC_MEMBER, _)) {
+        return Ok((decode(WHAT, MEMBER, payload)?, None));
+    }
+    let form: ClassicMemberForm = decode(WHAT, CLASSIC_MEMBER, payload)?;
+    let protocols = form.protocols.into_iter();
+    let side = ClassicSide {
+        session_timeout_ms: form.session_timeout_ms,
+        protocols: protocols
+            .map(|(name, metadata)| (name, Bytes::from(metadata)))
+            .collect(),
+    };
+    Ok((form.member, Some(side)))
 }
 
 /// The group as it was stored, with timers that begin now.
@@ -89,10 +133,10 @@ pub(in crate::group) fn restore(
     limits: ConsumerLimits,
     now: Millis,
 ) -> Result<ConsumerGroup, StoreError> {
-    let form: GroupForm = decode("group", &stored.payload)?;
+    let form: GroupForm = decode("group", GROUP, &stored.payload)?;
     let mut members = BTreeMap::new();
     for (id, payload) in &stored.members {
-        let form: MemberForm = decode("group member", payload)?;
+        let (form, classic) = member_forms(payload)?;
         let pattern = form.pattern.as_deref().map(Pattern::new).transpose();
         let pattern = pattern.map_err(|error| StoreError::Damaged(format!("group member: {error}")))?;
         let profile = Profile {
@@ -106,6 +150,7 @@ pub(in crate::group) fn restore(
                 pattern,
             },
             assignor: form.assignor.as_deref().and_then(Assignor::named),
+            classic,
         };
         members.insert(id.clone(), (profile, form.standing, form.target));
     }
@@ -121,4 +166,69 @@ pub(in crate::group) fn restore(
         members,
         now,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::consumer::member::MemberState;
+    use streamhouse_metadata::ids::TopicPartition;
+    use uuid::Uuid;
+
+    fn member(classic: Option<ClassicSide>) -> Member {
+        let held = |partition| TopicPartition {
+            topic: TopicId(Uuid::from_u128(1)),
+            partition,
+        };
+        let profile = Profile {
+            instance: Some("i".to_owned()),
+            rack: None,
+            client_id: "c".to_owned(),
+            client_host: "/h".to_owned(),
+            rebalance_timeout_ms: 300,
+            subscription: Subscription {
+                names: ["t".to_owned()].into(),
+                pattern: None,
+            },
+            assignor: None,
+            classic,
+        };
+        let standing = Standing {
+            epoch: 7,
+            previous_epoch: 6,
+            state: MemberState::Unrevoked,
+            assigned: [held(0)].into_iter().collect(),
+            revoking: [held(1)].into_iter().collect(),
+        };
+        Member::new(profile, (standing, [held(0)].into_iter().collect()), 0)
+    }
+
+    fn side() -> ClassicSide {
+        ClassicSide {
+            session_timeout_ms: 1_000,
+            protocols: vec![("range".to_owned(), Bytes::from_static(b"\0\0"))],
+        }
+    }
+
+    /// A change of these bytes is a new version of the form: it needs an ADR, and these stay.
+    const FIRST: &str = "01010169000163022f68ac0201017400000e0c010110000000000000000000000000000000010100\
+        01100000000000000000000000000000000101020110000000000000000000000000000000010100";
+    const CLASSIC: &str = "02010169000163022f68ac0201017400000e0c010110000000000000000000000000000000010100\
+        01100000000000000000000000000000000101020110000000000000000000000000000000010100e807010572616e6765020000";
+
+    fn hex(bytes: &Bytes) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn members_lie_in_the_forms_they_always_had_and_are_read_from_them() {
+        for (known, classic) in [(FIRST, None), (CLASSIC, Some(side()))] {
+            let member = member(classic);
+            let payload = member_payload(&member);
+            assert_eq!(hex(&payload), known);
+            let (form, read) = member_forms(&payload).unwrap();
+            assert_eq!((read, form.standing), (member.profile.classic, member.standing));
+        }
+        assert!(member_forms(b"\x03").is_err() && member_forms(b"").is_err());
+    }
 }

@@ -1,15 +1,23 @@
-//! What members of the classic protocol ask: join, sync, heartbeat, leave.
+//! What members of the classic protocol ask: join, sync, heartbeat, leave. Their group may be of either protocol.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Groups;
-use crate::group::any::AnyGroup;
-use crate::group::state::{Answer, Join, Step, SyncReply};
+use super::{Groups, Live};
+use crate::group::consumer::subscription::TopicView;
+use crate::group::state::{Answer, Join, SyncReply};
 use crate::group::{GroupFault, JoinReply, MemberId};
 
 impl Groups {
+    /// The topics, as far as the group looks at them when a member of the classic protocol asks something.
+    async fn topics_for(&self, live: &Live, now: bool) -> Result<Arc<TopicView>, GroupFault> {
+        match live.group.looks_at_topics() {
+            true => self.topic_view(now).await,
+            false => Ok(Arc::default()),
+        }
+    }
+
     pub async fn join(self: &Arc<Self>, name: &str, join: Join) -> Result<JoinReply, (GroupFault, MemberId)> {
         let member = join.member.clone();
         let fail = |fault| (fault, member.clone());
@@ -17,9 +25,11 @@ impl Groups {
         let create = join.member.is_empty();
         let joined = self
             .with(name, create, async |slot, live| {
-                live.group.joined_as_classic(self.limits())?;
+                let topics = self.topics_for(live, true).await?;
                 let (ticket, answer) = self.ticket(live);
-                let step = live.group.classic()?.join(self.now(), ticket, join);
+                let step = live
+                    .group
+                    .join(self.now(), &self.rules(), &topics, (ticket, join));
                 self.apply(slot, live, step).await?;
                 Ok(answer)
             })
@@ -43,12 +53,9 @@ impl Groups {
     ) -> Result<SyncReply, GroupFault> {
         let answer = self
             .with(name, false, async |slot, live| {
-                live.group.classic()?;
                 let (ticket, answer) = self.ticket(live);
-                let step = live
-                    .group
-                    .classic()?
-                    .sync(self.now(), ticket, identity, protocol, assignments);
+                let asked = (ticket, identity);
+                let step = live.group.sync(self.now(), asked, protocol, assignments);
                 self.apply(slot, live, step).await?;
                 Ok(answer)
             })
@@ -63,13 +70,13 @@ impl Groups {
     pub async fn heartbeat(
         self: &Arc<Self>,
         name: &str,
-        member: &str,
-        instance: Option<&str>,
-        generation: i32,
+        identity: (&str, Option<&str>, i32),
     ) -> Result<(), GroupFault> {
-        self.with(name, false, async |_, live| {
-            let group = live.group.classic()?;
-            group.heartbeat(self.now(), member, instance, generation)
+        self.with(name, false, async |slot, live| {
+            let topics = self.topics_for(live, false).await?;
+            let (beat, step) = live.group.heartbeat(self.now(), &topics, identity);
+            self.apply(slot, live, step).await?;
+            beat
         })
         .await?
         .ok_or(GroupFault::UnknownMember)
@@ -85,20 +92,8 @@ impl Groups {
             .with(name, false, async |slot, live| {
                 let mut outcomes = Vec::with_capacity(members.len());
                 for (member, instance) in members {
-                    let instance = instance.as_deref();
-                    let (outcome, step) = match &mut live.group {
-                        AnyGroup::Classic(group) => group.leave(self.now(), member, instance),
-                        // An administrator removes members of either protocol this way.
-                        AnyGroup::Consumer(group) => {
-                            // It may name the instance alone.
-                            let holder = instance.filter(|_| member.is_empty());
-                            let holder = holder.and_then(|instance| group.holder(instance)).cloned();
-                            match group.leave(holder.as_ref().unwrap_or(member), instance, -1) {
-                                Ok(step) => (Ok(()), step),
-                                Err(fault) => (Err(fault), Step::default()),
-                            }
-                        }
-                    };
+                    let leaving = (member.as_str(), instance.as_deref());
+                    let (outcome, step) = live.group.leave(self.now(), &self.rules(), leaving);
                     self.apply(slot, live, step).await?;
                     outcomes.push(outcome);
                 }

@@ -41,11 +41,10 @@ impl Groups {
         let topics = self.topic_view(subscribes).await?;
         let joins = beat.epoch == 0;
         self.with(name, joins, async |slot, live| {
-            let group = match joins {
-                true => live.group.joined_as_consumer(self.consumer_limits())?,
-                false => live.group.consumer()?,
-            };
-            let (reply, step) = group.heartbeat(self.now(), &topics, beat)?;
+            let beat = live
+                .group
+                .consumer_heartbeat(self.now(), &self.rules(), &topics, beat);
+            let (reply, step) = beat?;
             self.apply(slot, live, step).await?;
             Ok(reply)
         })
@@ -61,7 +60,8 @@ impl Groups {
         epoch: i32,
     ) -> Result<(), GroupFault> {
         self.with(name, false, async |slot, live| {
-            let step = live.group.consumer()?.leave(member, instance, epoch)?;
+            let leaving = (member, instance, epoch);
+            let step = live.group.consumer_leave(self.now(), &self.rules(), leaving)?;
             self.apply(slot, live, step).await
         })
         .await?

@@ -28,9 +28,10 @@ use tokio::sync::{MutexGuard, Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::any::AnyGroup;
+use super::any::{AnyGroup, Rules};
 use super::consumer::ConsumerLimits;
 use super::consumer::subscription::TopicView;
+use super::migration::MigrationPolicy;
 use super::state::{Answer, Group, Limits, Millis, Step, Ticket};
 use super::{GroupFault, MemberId};
 
@@ -44,6 +45,8 @@ pub struct GroupSettings {
     /// Of the newer protocol, where the server says how long a session lasts and how often members beat.
     pub consumer_session_timeout: Duration,
     pub consumer_heartbeat_interval: Duration,
+    /// Which way groups with members may go over to the other protocol.
+    pub migration: MigrationPolicy,
     pub members_max: usize,
     pub groups_max: u32,
     /// How long offsets outlive the last member of their group.
@@ -58,6 +61,7 @@ impl Default for GroupSettings {
             session_timeout_max: Duration::from_secs(1_800),
             consumer_session_timeout: Duration::from_secs(45),
             consumer_heartbeat_interval: Duration::from_secs(5),
+            migration: MigrationPolicy::default(),
             members_max: 2_000,
             groups_max: 20_000,
             offsets_retention: Duration::from_secs(7 * 24 * 60 * 60),
@@ -183,19 +187,20 @@ impl Groups {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn limits(&self) -> Limits {
-        Limits {
-            initial_delay_ms: u64::try_from(self.settings.initial_rebalance_delay.as_millis()).unwrap_or(0),
-            members_max: self.settings.members_max,
-        }
-    }
-
-    fn consumer_limits(&self) -> ConsumerLimits {
+    fn rules(&self) -> Rules {
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        ConsumerLimits {
-            session_timeout_ms: millis(self.settings.consumer_session_timeout),
-            heartbeat_interval_ms: millis(self.settings.consumer_heartbeat_interval),
-            members_max: self.settings.members_max,
+        let members_max = self.settings.members_max;
+        Rules {
+            classic: Limits {
+                initial_delay_ms: millis(self.settings.initial_rebalance_delay),
+                members_max,
+            },
+            consumer: ConsumerLimits {
+                session_timeout_ms: millis(self.settings.consumer_session_timeout),
+                heartbeat_interval_ms: millis(self.settings.consumer_heartbeat_interval),
+                members_max,
+            },
+            migration: self.settings.migration,
         }
     }
 
@@ -275,8 +280,7 @@ impl Groups {
     async fn load(&self, slot: &Arc<Slot>, held: &mut Held<'_>, create: bool) -> Result<bool, GroupFault> {
         let (group, epoch, members) = match self.metadata.claim_group(&slot.name).await? {
             Some(stored) => {
-                let limits = (self.limits(), self.consumer_limits());
-                let group = AnyGroup::restore(&stored, limits, self.now())?;
+                let group = AnyGroup::restore(&stored, &self.rules(), self.now())?;
                 self.meet(&slot.name).await?;
                 (
                     group,
@@ -285,7 +289,7 @@ impl Groups {
                 )
             }
             None if create => (
-                AnyGroup::Classic(Group::new(self.limits())),
+                AnyGroup::Classic(Group::new(self.rules().classic)),
                 None,
                 BTreeMap::new(),
             ),
@@ -427,7 +431,7 @@ impl Groups {
                 self.drop_slot(&slot);
                 return;
             }
-            let step = live.group.tick(self.now());
+            let step = live.group.tick(self.now(), &self.rules());
             if self.apply(&slot, live, step).await.is_err() {
                 self.drop_slot(&slot);
                 return;
