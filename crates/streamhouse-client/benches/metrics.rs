@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use streamhouse_client::ClientMetrics;
 use streamhouse_client::bench::Counting;
+use streamhouse_observability::registry::claim_lane;
 
 const CALLS: u32 = 5_000_000;
 const RUNS: usize = 5;
@@ -24,18 +25,25 @@ fn main() {
     others.iter().for_each(Counting::send);
     let counting = Counting::new(&metrics, "orders");
     println!("| the metrics' part of | 1 thread, ns | 2 threads, ns |\n|---|---|---|");
-    report("a send", &|| counting.send());
-    report("the report on a batch", &|| counting.batch(100));
-    report("a poll", &|| counting.poll());
+    let nothing = || {};
+    report("a send", nothing, || counting.send());
+    let own_lane = || {
+        claim_lane();
+    };
+    report("the report on a batch", own_lane, || counting.batch(100));
+    report("a poll", nothing, || counting.poll());
 }
 
-fn report(what: &str, call: &(dyn Fn() + Sync)) {
-    println!("| {what} | {:.1} | {:.1} |", nanos(1, call), nanos(2, call));
+/// `begin` is what a thread does once, before it calls.
+fn report(what: &str, begin: impl Fn() + Sync, call: impl Fn() + Sync) {
+    let (one, two) = (nanos(1, &begin, &call), nanos(2, &begin, &call));
+    println!("| {what} | {one:.1} | {two:.1} |");
 }
 
 /// Nanoseconds that one call takes its thread.
-fn nanos(threads: usize, call: &(dyn Fn() + Sync)) -> f64 {
+fn nanos(threads: usize, begin: &(impl Fn() + Sync), call: &(impl Fn() + Sync)) -> f64 {
     let run = || {
+        begin();
         let start = Instant::now();
         for _ in 0..CALLS {
             call();

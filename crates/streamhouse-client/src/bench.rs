@@ -30,7 +30,7 @@ impl Counting {
         self.topics.meet(std::hint::black_box(&self.topic));
     }
 
-    /// What the report on a batch adds, on the thread of reports.
+    /// What the report on a batch adds. The thread of reports counts in a lane of its own, so claim one first.
     pub fn batch(&self, records: u64) {
         let topic = self.topics.get(std::hint::black_box(&self.topic));
         topic.acknowledged(records, records * 100, Some(Duration::from_micros(records)));

@@ -9,6 +9,7 @@
 
 mod consumer;
 mod error_type;
+mod known;
 mod producer;
 #[cfg(feature = "prometheus")]
 mod prometheus;

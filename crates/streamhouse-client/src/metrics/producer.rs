@@ -1,19 +1,17 @@
 //! What a producer counts, by topic.
 //!
-//! The send itself counts nothing: it only sees to it that its topic's series exist, by one look into a map
-//! that no lock guards. All counting happens where reports come in, once for each batch.
+//! The send itself counts nothing: it only sees to it that its topic's series exist, by one look into what its
+//! thread remembers (`known`). All counting happens where reports come in, once for each batch.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use foldhash::fast::RandomState;
-use parking_lot::Mutex;
 use streamhouse_observability::families::buckets;
 use streamhouse_observability::registry::{Counter, Family, Histogram, Registry, Topic};
 
 use super::error_type::ProducerErrorType;
+use super::known::{Known, Remembered, Seen};
 
 pub(crate) struct ProducerMetrics {
     topics: Arc<Topics>,
@@ -50,8 +48,7 @@ impl ProducerMetrics {
                         (),
                     ),
                 },
-                known: ArcSwap::default(),
-                births: Mutex::new(()),
+                known: Known::default(),
             }),
         }
     }
@@ -69,63 +66,55 @@ struct Families {
     errors: Family<(Topic, ProducerErrorType), Counter>,
 }
 
-/// Hashed fast: every send looks once, and the names are the program's own.
-type Known = HashMap<Box<str>, Arc<TopicMetrics>, RandomState>;
-
-/// The topics that have series. Copied when one is born, so that nobody waits for a look.
+/// The topics that have series.
 pub(crate) struct Topics {
     families: Families,
-    known: ArcSwap<Known>,
-    births: Mutex<()>,
+    known: Known<Arc<TopicMetrics>>,
+}
+
+thread_local! {
+    static SEEN: RefCell<Option<Seen<Arc<TopicMetrics>>>> = const { RefCell::new(None) };
+}
+
+impl Remembered for Arc<TopicMetrics> {
+    fn memory<R>(work: impl FnOnce(&RefCell<Option<Seen<Self>>>) -> R) -> Option<R> {
+        SEEN.try_with(work).ok()
+    }
 }
 
 impl Topics {
     /// Sees to it that the topic's series exist; they are born at zero.
     pub(crate) fn meet(&self, name: &str) {
-        if !self.known.load().contains_key(name) {
+        if !self.known.contains(name) {
             self.born(name);
         }
     }
 
     /// The handles of a topic.
     pub(crate) fn get(&self, name: &str) -> Arc<TopicMetrics> {
-        match self.known.load().get(name) {
-            Some(topic) => topic.clone(),
-            None => self.born(name),
-        }
+        self.known.get(name).unwrap_or_else(|| self.born(name))
     }
 
     #[cold]
     fn born(&self, name: &str) -> Arc<TopicMetrics> {
-        let _one_at_a_time = self.births.lock();
-        let known = self.known.load_full();
-        if let Some(topic) = known.get(name) {
-            return topic.clone();
-        }
-        let topic = Topic::new(name);
-        let key = (topic.clone(),);
-        let metrics = Arc::new(TopicMetrics {
-            records: self.families.records.get(&key),
-            bytes: self.families.bytes.get(&key),
-            latency: self.families.latency.get(&key),
-            batch_size: self.families.batch_size.get(&key),
-            errors: ProducerErrorType::ALL
-                .iter()
-                .map(|error_type| self.families.errors.get(&(topic.clone(), *error_type)))
-                .collect(),
-        });
-        let mut grown = HashMap::clone(&known);
-        grown.insert(name.into(), metrics.clone());
-        self.known.store(Arc::new(grown));
-        metrics
+        self.known.get_or_insert(name, || {
+            let topic = Topic::new(name);
+            let key = (topic.clone(),);
+            Arc::new(TopicMetrics {
+                records: self.families.records.get(&key),
+                bytes: self.families.bytes.get(&key),
+                latency: self.families.latency.get(&key),
+                batch_size: self.families.batch_size.get(&key),
+                errors: ProducerErrorType::ALL
+                    .iter()
+                    .map(|error_type| self.families.errors.get(&(topic.clone(), *error_type)))
+                    .collect(),
+            })
+        })
     }
 
     pub(super) fn forget(&self, name: &str) {
-        let _one_at_a_time = self.births.lock();
-        let mut fewer = HashMap::clone(&self.known.load());
-        if fewer.remove(name).is_some() {
-            self.known.store(Arc::new(fewer));
-        }
+        self.known.remove(name);
     }
 }
 

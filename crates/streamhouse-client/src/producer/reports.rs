@@ -13,6 +13,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
+use streamhouse_observability::registry::claim_lane;
 
 use super::delivery::{Delivered, Pending, SendError};
 use crate::error::ErrorCode;
@@ -135,6 +136,8 @@ pub(super) fn spawn(base: Arc<BaseProducer<Reports>>, stop: Arc<AtomicBool>) -> 
     let thread = thread::Builder::new().name("kafka-reports".to_owned());
     thread
         .spawn(move || {
+            // It counts every batch: in words of its own, where there are some left.
+            claim_lane();
             serve(&base, &stop);
             // Others let go of it any moment now; the last one out closes connections and waits for threads.
             while Arc::strong_count(&base) > 1 {
