@@ -26,7 +26,7 @@ use tracing_subscriber::{Registry, fmt};
 use crate::families::{LogEventMetrics, LogLevel, Metrics};
 use json::FlatJson;
 pub use level::LevelControl;
-pub use once::{admit, admit_client, milliseconds};
+pub use once::{admit, admit_client, milliseconds, remembered_name};
 pub use repeat::{REPEAT_WINDOW, RepeatGate};
 use writer::{LINES_MAX, LineSender};
 

@@ -11,6 +11,10 @@ use parking_lot::Mutex;
 
 /// How long a line stands for its repeats.
 pub const REPEAT_WINDOW: Duration = Duration::from_secs(10);
+/// How many windows repeats wait for a next line to tell of them, where others need the room.
+const WINDOWS_TOLD: u32 = 6;
+/// Looking for room costs a walk over all keys: not for every name of a flood.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 const KEYS_MAX: usize = 4_096;
 const OVERFLOW: &str = "~other";
 
@@ -25,7 +29,30 @@ struct Entry {
 pub struct RepeatGate {
     window: Duration,
     keys_max: usize,
-    seen: Mutex<HashMap<Key, Entry>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    entries: HashMap<Key, Entry>,
+    swept_at: Option<Instant>,
+}
+
+impl Seen {
+    /// What has nothing to tell any more, or had to wait too long for telling it, makes room.
+    fn sweep(&mut self, now: Instant, window: Duration) {
+        let recent = self
+            .swept_at
+            .is_some_and(|at| now.saturating_duration_since(at) < SWEEP_INTERVAL);
+        if recent {
+            return;
+        }
+        self.swept_at = Some(now);
+        self.entries.retain(|_, entry| {
+            let windows = if entry.suppressed > 0 { WINDOWS_TOLD } else { 1 };
+            now.saturating_duration_since(entry.logged_at) < window * windows
+        });
+    }
 }
 
 impl Default for RepeatGate {
@@ -40,7 +67,7 @@ impl RepeatGate {
         Self {
             window,
             keys_max,
-            seen: Mutex::new(HashMap::new()),
+            seen: Mutex::default(),
         }
     }
 
@@ -56,17 +83,14 @@ impl RepeatGate {
     pub fn admit_at(&self, now: Instant, place: &'static str, error_type: &str, topic: &str) -> Option<u64> {
         let mut seen = self.seen.lock();
         let mut key = (place, error_type.to_owned(), topic.to_owned());
-        if seen.len() >= self.keys_max && !seen.contains_key(&key) {
-            // What has nothing to tell any more makes room first.
-            seen.retain(|_, entry| {
-                entry.suppressed > 0 || now.saturating_duration_since(entry.logged_at) < self.window
-            });
-            if seen.len() >= self.keys_max {
+        if seen.entries.len() >= self.keys_max && !seen.entries.contains_key(&key) {
+            seen.sweep(now, self.window);
+            if seen.entries.len() >= self.keys_max {
                 key = (place, OVERFLOW.to_owned(), OVERFLOW.to_owned());
             }
         }
-        let Some(entry) = seen.get_mut(&key) else {
-            seen.insert(
+        let Some(entry) = seen.entries.get_mut(&key) else {
+            seen.entries.insert(
                 key,
                 Entry {
                     logged_at: now,
@@ -126,8 +150,23 @@ mod tests {
             .filter(|n| gate.admit_at(now, "p", "e", &n.to_string()).is_some())
             .count();
         assert_eq!(admitted, 3);
-        assert!(gate.seen.lock().len() <= 3);
+        assert!(gate.seen.lock().entries.len() <= 3);
         let later = now + WINDOW;
         assert_eq!(gate.admit_at(later, "p", "e", "new"), Some(0));
+    }
+    #[test]
+    fn names_that_come_no_more_make_room_although_nobody_was_told_of_their_repeats() {
+        let gate = RepeatGate::new(WINDOW, 2);
+        let now = Instant::now();
+        for name in ["a", "b", "a", "b"] {
+            let _ = gate.admit_at(now, "p", "e", name);
+        }
+        let own_line = |at, name: &str| {
+            let admitted = gate.admit_at(at, "p", "e", name).is_some();
+            let key = ("p", "e".to_owned(), name.to_owned());
+            admitted && gate.seen.lock().entries.contains_key(&key)
+        };
+        assert!(!own_line(now + WINDOW, "c"), "they may still come and tell");
+        assert!(own_line(now + WINDOW * WINDOWS_TOLD, "d"));
     }
 }

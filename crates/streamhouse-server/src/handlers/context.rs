@@ -10,6 +10,7 @@ use streamhouse_metadata::model::topic::TopicLimits;
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_metadata::store::transactions::TransactionError;
 use streamhouse_observability::Metrics;
+use streamhouse_observability::logging::remembered_name;
 use streamhouse_storage::reader::Reader;
 use streamhouse_storage::upkeep::scheduler::Nudge;
 use streamhouse_storage::writer::Writer;
@@ -125,8 +126,9 @@ impl RequestContext {
 
     /// Who asks, as far as counting consumption goes.
     pub fn client(&self) -> Client {
+        let client_id = self.head.client_id.as_deref().unwrap_or_default();
         Client {
-            id: self.head.client_id.as_deref().unwrap_or_default().to_owned(),
+            id: remembered_name(client_id).to_owned(),
             address: self.peer.ip(),
         }
     }

@@ -115,7 +115,7 @@ pub fn mistake(context: &RequestContext, fault: &dyn Display) {
         tracing::warn!(
             api = ?head.api,
             correlation_id = %context.correlation_id(),
-            client_id,
+            client_id = logging::remembered_name(client_id),
             peer = %context.peer,
             %fault,
             suppressed,
