@@ -40,6 +40,8 @@ struct State<L: Labels, C: Cell> {
     folded_topics: BTreeSet<Topic>,
     /// Label sets that have no series of their own any more.
     folded: BTreeSet<L>,
+    /// No topic is left whose partitions could be folded: nobody needs to look again until series leave.
+    nothing_to_fold: bool,
 }
 
 struct Series<C> {
@@ -60,6 +62,7 @@ impl<L: Labels, C: Cell> Family<L, C> {
             series: BTreeMap::new(),
             folded_topics: BTreeSet::new(),
             folded: BTreeSet::new(),
+            nothing_to_fold: false,
         };
         Self(Arc::new(Inner {
             name,
@@ -101,6 +104,7 @@ impl<L: Labels, C: Cell> Family<L, C> {
         };
         state.series.retain(|labels, _| stays(labels));
         state.folded.retain(stays);
+        state.nothing_to_fold = false;
     }
 
     /// Removes every series of the topics for which `keep` says no. Handles still held count on,
@@ -114,6 +118,7 @@ impl<L: Labels, C: Cell> Family<L, C> {
         };
         state.series.retain(|labels, _| stays(labels));
         state.folded.retain(stays);
+        state.nothing_to_fold = false;
         state.folded_topics.retain(|topic| keep(topic));
     }
 
@@ -146,7 +151,7 @@ impl<L: Labels, C: Cell> State<L, C> {
         if self.series.contains_key(labels) {
             return labels.clone();
         }
-        if self.series.len() >= series_max && labels.topic().is_some() {
+        if self.series.len() >= series_max && !self.nothing_to_fold && labels.folded().is_some() {
             self.fold_largest(series_max);
         }
         let folded = match labels.folded() {
@@ -210,6 +215,7 @@ impl<L: Labels, C: Cell> State<L, C> {
             }
             self.folded.insert(labels);
         }
+        self.nothing_to_fold = chosen.is_empty();
         self.folded_topics.append(&mut chosen);
     }
 }
