@@ -1,23 +1,25 @@
-//! The routes and their answers. Everything that is not a scrape or the index is JSON, errors too.
+//! The routes and their answers. Everything that is not a scrape, the index or the log's level is JSON, errors
+//! too.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, VARY,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
 };
 use axum::http::{Response, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde::Serialize;
 use streamhouse_observability::health::Report;
 
 use super::HttpState;
-use super::body::hold;
+use super::body::Cut;
 use super::{correlation, log_level};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static(streamhouse_observability::CONTENT_TYPE);
 
 /// All routes of an agent.
@@ -35,36 +37,35 @@ pub fn router(state: HttpState) -> Router {
         .with_state(state)
 }
 
+/// For people: what there is, to be clicked on.
 async fn index() -> Response<Body> {
-    let text = concat!(
-        "StreamHouse ",
-        env!("CARGO_PKG_VERSION"),
-        " /metrics /health /health/live /health/ready\n"
-    );
-    answer(StatusCode::OK, PLAIN, text.into())
+    answer(StatusCode::OK, HTML, INDEX.into())
 }
 
+const INDEX: &str = concat!(
+    "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>StreamHouse</title>\n<h1>StreamHouse ",
+    env!("CARGO_PKG_VERSION"),
+    r#"</h1>
+<ul>
+<li><a href="/metrics">/metrics</a>: all series, Prometheus text
+<li><a href="/health">/health</a>: every component, its state and its last error
+<li><a href="/health/live">/health/live</a>: does the process work?
+<li><a href="/health/ready">/health/ready</a>: can it serve? (<a href="/health/ready?scope=agent">?scope=agent</a>: can this agent, whatever all share?)
+<li><a href="/log/level">/log/level</a>: the log's filter; PUT changes it
+</ul>
+</html>
+"#
+);
+
 /// The metrics, as text 0.0.4 whatever the client says it accepts; gzip when it asks for it.
-async fn metrics(State(state): State<HttpState>, headers: HeaderMap) -> Response<Body> {
-    let Some(turn) = state.scrapes.turn().await else {
-        let mut busy = error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "busy",
-            "too many scrapes are being read",
-        );
-        busy.headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        return busy;
-    };
+async fn metrics(
+    State(state): State<HttpState>,
+    Extension(cut): Extension<Cut>,
+    headers: HeaderMap,
+) -> Response<Body> {
     state.metrics.refresh_cluster_view().await;
     let text = state.metrics.exposition();
-    let gzip = if accepts_gzip(&headers) {
-        state.scrapes.gzip(&text).ok()
-    } else {
-        None
-    };
-    let is_gzip = gzip.is_some();
-    let body = hold(gzip.unwrap_or(text), turn);
+    let (body, is_gzip) = state.scrapes.body(&text, accepts_gzip(&headers), cut);
     let mut response = answer(StatusCode::OK, METRICS, body.into());
     response
         .headers_mut()
@@ -127,7 +128,7 @@ async fn not_found() -> Response<Body> {
     error(
         StatusCode::NOT_FOUND,
         "not_found",
-        "there is nothing at this path",
+        "there is nothing at this path; there are / /metrics /health /health/live /health/ready /log/level",
     )
 }
 

@@ -221,10 +221,32 @@ fn unknown_paths_methods_and_queries_get_json_that_says_so() {
 }
 
 #[test]
-fn the_index_is_one_line_and_head_has_no_body() {
+fn the_index_links_what_there_is_and_so_does_the_answer_for_what_is_not() {
+    let running = start_with(Health::new(), HttpLimits::default());
+    running.state.health.running();
+    let index = ask(running.address, "GET /", "");
+    assert_eq!(index.header("content-type"), Some("text/html; charset=utf-8"));
+    let links: Vec<&str> = index
+        .text()
+        .split("href=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
+    assert_eq!(links.len(), 6);
+    let lost = ask(running.address, "GET /nothing", "");
+    for link in links {
+        let answer = ask(running.address, &format!("GET {link}"), "");
+        // A process without a log of its own, as here, has no level of it.
+        let expected = if link == "/log/level" { 404 } else { 200 };
+        assert_eq!(answer.status, expected, "{link}");
+        let path = link.split('?').next().unwrap();
+        assert!(lost.text().contains(path), "{path} is missing in {}", lost.text());
+    }
+}
+
+#[test]
+fn head_has_no_body() {
     let running = start();
-    let answer = ask(running.address, "GET /", "");
-    assert_eq!((answer.status, answer.text().lines().count()), (200, 1));
     let answer = ask(running.address, "HEAD /metrics", "");
     assert_eq!((answer.status, answer.body.len()), (200, 0));
 }
@@ -248,6 +270,28 @@ fn a_client_that_never_ends_its_head_loses_its_connection_and_others_get_their_t
         "{}",
         String::from_utf8_lossy(&rest)
     );
+}
+
+#[test]
+fn where_all_connections_are_taken_the_oldest_makes_room() {
+    let limits = HttpLimits {
+        connections_max: 3,
+        makes_room_after: Duration::from_millis(20),
+        // Nothing else ends them.
+        head_time_max: Duration::from_secs(3_600),
+        connection_age_max: Duration::from_secs(3_600),
+        ..HttpLimits::default()
+    };
+    let running = start_with(Health::new(), limits);
+    let mut idle: Vec<TcpStream> = (0..3)
+        .map(|_| TcpStream::connect(running.address).unwrap())
+        .collect();
+    for _ in 0..2 {
+        assert_eq!(ask(running.address, "GET /health/live", "").status, 200);
+    }
+    let mut rest = Vec::new();
+    let oldest = idle.remove(0).read_to_end(&mut rest);
+    assert!(matches!(oldest, Ok(0) | Err(_)), "the oldest was closed");
 }
 
 #[test]
@@ -288,23 +332,6 @@ fn hundreds_of_scrapes_at_once_are_all_answered() {
             &answer[..answer.len().min(100)]
         );
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_scrape_gets_its_turn_when_the_bytes_of_another_are_dropped() {
-    let scrapes = Scrapes::default();
-    let mut out = Vec::new();
-    for _ in 0..body::SCRAPES_MAX {
-        let turn = scrapes.turn().await.unwrap();
-        out.push(body::hold(bytes::Bytes::from_static(b"text"), turn));
-    }
-    let before = tokio::time::Instant::now();
-    assert!(scrapes.turn().await.is_none());
-    assert_eq!(before.elapsed(), body::SCRAPE_WAIT_MAX);
-    let slice = out.pop().unwrap().slice(1..2);
-    assert!(scrapes.turn().await.is_none(), "a part of the bytes is still out");
-    drop(slice);
-    assert!(scrapes.turn().await.is_some());
 }
 
 #[test]
