@@ -1,6 +1,7 @@
 """Every figure equals an independent count: what the client sent, what Fetch shows stored, what the proxy saw.
 """
 
+import struct
 import time
 
 import pytest
@@ -8,7 +9,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaExcepti
 
 from harness.clients import admin, create_topic, kcat, producer, read_all, send_all, unique
 from harness.process import wait_until
-from harness.wire import Connection, batch
+from harness.wire import PRODUCE, Connection, batch, string
 
 pytestmark = pytest.mark.ours
 
@@ -64,6 +65,51 @@ def test_latency_has_one_observation_a_request_and_topic(broker):
         if name == "streamhouse_producer_latency_seconds_bucket" and ("topic", one) in labels
     }
     assert bounds == {*LATENCY, float("inf")}
+
+
+def test_a_request_without_an_answer_counts_as_one_by_its_outcome(broker):
+    topic = create_topic(broker.address, unique("silent"))
+
+    def counted() -> tuple[float, float]:
+        samples = broker.metrics()
+        return tuple(samples.get("streamhouse_api_requests_total", api="Produce", outcome=outcome)
+                     for outcome in ("ok", "client_error"))
+
+    time.sleep(0.3)
+    ok, wrong = counted()
+    with Connection(broker.address) as connection:
+        for _ in range(5):
+            connection.produce({(topic, 0): batch([b"x"])}, acks=0)
+        connection.produce({(topic, 0): batch([b"end"])})
+        # Nothing but the end of the connection says that it failed.
+        connection.produce({(topic, 0): batch([b"x"], crc=7)}, acks=0)
+        with pytest.raises(ConnectionError):
+            connection.receive(1)
+    wait_until(lambda: counted() == (ok + 6, wrong + 1), 5, f"six more and one: {(ok, wrong)}, {counted()}")
+
+
+def test_a_topic_without_a_batch_in_a_request_has_no_latency(broker):
+    topic = create_topic(broker.address, unique("empty"))
+    empty = string(None) + struct.pack(">hii", -1, 20_000, 1) + string(topic) + struct.pack(">i", 0)
+    with Connection(broker.address) as connection:
+        connection.call(PRODUCE, 3, empty)
+        connection.produce({(topic, 0): batch([b"x"])})
+    settled(broker, "streamhouse_producer_latency_seconds_count", 1, topic=topic)
+
+
+def test_bytes_fetched_equal_what_was_sent_to_consumers(broker):
+    topic = create_topic(broker.address, unique("fetched"))
+    send_all(broker.address, topic, [b"%d" % each * 50 for each in range(2_000)])
+    with Connection(broker.address) as connection:
+        sent = len(connection.fetch(topic, 0, 0)[2])
+        for offset in (500, 1_999):
+            sent += len(connection.fetch(topic, 0, offset, max_bytes=1)[2])
+    assert sent > 100_000
+
+    def counted() -> float:
+        return broker.metrics().sum("streamhouse_fetch_bytes_total", topic=topic)
+
+    wait_until(lambda: counted() == sent, 5, f"{sent} bytes, {counted()} are counted")
 
 
 def test_refused_batches_are_counted_by_their_reason(broker):

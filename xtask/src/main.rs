@@ -5,6 +5,7 @@
 
 mod clients;
 mod lint;
+mod metrics;
 mod places;
 mod run;
 mod tests;
@@ -48,6 +49,12 @@ enum Task {
         #[arg(last = true)]
         load: Vec<String>,
     },
+    /// What metrics cost: nanoseconds a call, the share of instructions, and produces beside large scrapes
+    BenchMetrics {
+        /// Only these; all of them unless told
+        #[arg(value_enum)]
+        parts: Vec<metrics::Part>,
+    },
     /// Compare with Apache Kafka, the disk and the object store, side by side; prints a Markdown table
     Bench {
         /// Arguments handed to benches/compare, for example `-- --only kafka,local`
@@ -64,6 +71,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test { pytest } => tests::everything(&pytest),
         Task::Oracle { pytest } => tests::oracle(&pytest),
         Task::BenchGroups { load } => tests::bench_groups(&load),
+        Task::BenchMetrics { parts } => metrics::bench(&parts),
         Task::Bench { bench } => tests::bench(&bench),
     }
 }

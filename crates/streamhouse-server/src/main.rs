@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+#[cfg(feature = "uncounted")]
+compile_error!(
+    "a server that counts nothing is only built to be measured against: see `cargo xtask bench-metrics`"
+);
+
 /// glibc's allocator keeps what large requests once needed; jemalloc gives it back.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -42,7 +42,7 @@ impl ApiFamilies {
         Self {
             requests: registry.family(
                 "streamhouse_api_requests_total",
-                "Kafka requests answered, by API and outcome.",
+                "Kafka requests that were answered, or wanted no answer, by API and outcome.",
                 (),
             ),
             seconds: registry.family(

@@ -7,7 +7,7 @@ use crate::registry::{Family, Histogram, Registry};
 /// The read path's handles.
 pub struct FetchMetrics {
     seconds: Vec<Histogram>,
-    /// From a commit to the response of a fetch that waited for it.
+    /// From a commit to the response written to a fetch that waited for it.
     pub wakeup_seconds: Histogram,
 }
 
@@ -26,7 +26,7 @@ impl FetchMetrics {
             wakeup_seconds: registry
                 .family::<(), Histogram>(
                     "streamhouse_fetch_wakeup_seconds",
-                    "From a commit to the response of a fetch that waited for it.",
+                    "From a commit to the response written to a fetch that waited for it.",
                     &buckets::FINE,
                 )
                 .get(&()),

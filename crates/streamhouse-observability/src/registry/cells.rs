@@ -136,15 +136,21 @@ pub struct Gauge(Arc<AtomicI64>);
 
 impl Gauge {
     pub fn set(&self, value: impl GaugeValue) {
-        self.0.store(value.into_gauge(), Relaxed);
+        if !super::UNCOUNTED {
+            self.0.store(value.into_gauge(), Relaxed);
+        }
     }
 
     pub fn add(&self, n: impl GaugeValue) {
-        self.0.fetch_add(n.into_gauge(), Relaxed);
+        if !super::UNCOUNTED {
+            self.0.fetch_add(n.into_gauge(), Relaxed);
+        }
     }
 
     pub fn sub(&self, n: impl GaugeValue) {
-        self.0.fetch_sub(n.into_gauge(), Relaxed);
+        if !super::UNCOUNTED {
+            self.0.fetch_sub(n.into_gauge(), Relaxed);
+        }
     }
 
     pub fn inc(&self) {
@@ -230,6 +236,9 @@ impl Histogram {
     }
 
     fn record(&self, value: u64) {
+        if super::UNCOUNTED {
+            return;
+        }
         let cell = &*self.0;
         // A bucket holds what is at most its bound, as `le` says.
         let bucket = cell.buckets.bounds.partition_point(|bound| *bound < value);

@@ -123,6 +123,9 @@ impl Words {
     #[inline]
     pub(super) fn add(&self, at: usize, n: u64) {
         debug_assert!(at < self.len);
+        if super::UNCOUNTED {
+            return;
+        }
         let lane = LANE.get();
         let word = &self.block[lane * LANE_STRIDE + self.first + at];
         if lane == SHARED {

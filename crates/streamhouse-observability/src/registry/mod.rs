@@ -33,6 +33,9 @@ pub use text::CONTENT_TYPE;
 
 use family::AnyFamily;
 
+/// All handles do nothing: what counting costs is measured against such a build.
+const UNCOUNTED: bool = cfg!(feature = "uncounted");
+
 /// Whether a computed family only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

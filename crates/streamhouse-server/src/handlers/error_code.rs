@@ -407,10 +407,13 @@ pub fn consumer_error(code: i16) -> Option<ConsumerErrorType> {
 /// Whose fault a code is, for the count of requests by outcome.
 #[must_use]
 pub fn outcome(code: i16) -> ApiOutcome {
-    const OURS: [ResponseError; 3] = [
+    const OURS: [ResponseError; 5] = [
         ResponseError::UnknownServerError,
         ResponseError::KafkaStorageError,
         ResponseError::RequestTimedOut,
+        // So a coordinator answers whose store fails, or has no room.
+        ResponseError::CoordinatorNotAvailable,
+        ResponseError::CoordinatorLoadInProgress,
     ];
     if code == NONE {
         ApiOutcome::Ok
@@ -428,4 +431,19 @@ pub fn worst(codes: impl IntoIterator<Item = i16>) -> ApiOutcome {
         .into_iter()
         .map(outcome)
         .fold(ApiOutcome::Ok, super::response::worse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_our_fault_to_a_consumer_is_ours_by_outcome_too() {
+        let codes = (1..200).filter(|code| consumer_error(*code) == Some(ConsumerErrorType::AgentError));
+        let theirs: Vec<_> = codes
+            .filter(|code| outcome(*code) != ApiOutcome::ServerError)
+            .collect();
+        // A client that asks one of several agents only learns where its coordinator is.
+        assert_eq!(theirs, [ResponseError::NotCoordinator.code()]);
+    }
 }

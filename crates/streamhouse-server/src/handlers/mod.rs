@@ -50,6 +50,7 @@ pub mod transactions;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ApiKey;
+use streamhouse_observability::families::ApiOutcome;
 
 use crate::listener::guard::{self, RequestError};
 use context::RequestContext;
@@ -156,8 +157,8 @@ pub enum HandleError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// Produce without acknowledgement has no other way to say that it failed.
-    #[error("a produce with acks=0 failed: {0}")]
-    Unacknowledged(String),
+    #[error("a produce with acks=0 failed: {message}")]
+    Unacknowledged { message: String, outcome: ApiOutcome },
 }
 
 /// Answers any request but Produce. `decoded` is told how much memory the decoded request takes.

@@ -98,7 +98,12 @@ pub async fn handle(context: &RequestContext, request: OffsetCommitRequest) -> R
             context.count_refused(None, Some(&request.group_id), error_code::group(fault).code());
         }
         (Ok(outcomes), Ok(known)) => count(context, &request, known, &plan, (outcomes, &moved)),
-        (Ok(_), Err(_)) => {}
+        // The topics could not be looked up, so nobody knows whether they exist.
+        (Ok(_), Err(_)) => {
+            for code in plan.iter().flatten().filter_map(|place| place.err()) {
+                context.count_refused(None, Some(&request.group_id), code);
+            }
+        }
     }
     let code = |place: Result<usize, i16>| match (&committed, place) {
         (Err(fault), _) => error_code::group(fault).code(),
@@ -140,15 +145,18 @@ fn count(
         for place in places {
             match place {
                 Err(code) => context.count_refused(Some(topic), Some(&request.group_id), *code),
-                Ok(at) => {
-                    if let (Some(OffsetOutcome::Stored { previous }), Some((partition, offset))) =
-                        (outcomes.get(*at), moved.get(*at))
-                    {
+                Ok(at) => match (outcomes.get(*at), moved.get(*at)) {
+                    (Some(OffsetOutcome::Stored { previous }), Some((partition, offset))) => {
                         let labels = (request.group_id.as_str(), topic);
                         let consumption = &context.agent.consumption;
                         consumption.committed(labels, &client, partition, (*previous, *offset));
                     }
-                }
+                    // Deleted since it was looked up.
+                    _ => {
+                        let gone = error_code::request_fault(&RequestFault::UnknownTopic).code();
+                        context.count_refused(Some(Topic::UNKNOWN), Some(&request.group_id), gone);
+                    }
+                },
             }
         }
     }

@@ -144,7 +144,7 @@ fn report(shared: &Shared, peer: SocketAddr, end: &End) {
             tracing::error!(%peer, error = %end, "connection closed: our answer was wrong");
             return;
         }
-        End::Handle(HandleError::Unacknowledged(_)) | End::Fenced => {}
+        End::Handle(HandleError::Unacknowledged { .. }) | End::Fenced => {}
     }
     tracing::debug!(%peer, reason = %end, "connection closed");
 }
@@ -312,14 +312,24 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             let ready = match answer {
                 Answer::Ready(ready) => Some(ready),
                 Answer::Produce(pending, read_at) => match pending.answer().await {
-                    Ok(response) => response.map(|response| Ready {
+                    Ok(Some(response)) => Some(Ready {
                         response,
                         api: ApiKey::Produce,
                         read_at,
                     }),
+                    // Its client wants no answer.
+                    Ok(None) => {
+                        self.count(ApiKey::Produce, ApiOutcome::Ok, read_at, Instant::now());
+                        None
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "connection closed");
-                        self.count(ApiKey::Produce, ApiOutcome::ClientError, read_at, Instant::now());
+                        let outcome = match error {
+                            HandleError::Unacknowledged { outcome, .. } => outcome,
+                            HandleError::Encode(_) => ApiOutcome::ServerError,
+                            HandleError::Request(_) => ApiOutcome::ClientError,
+                        };
+                        self.count(ApiKey::Produce, outcome, read_at, Instant::now());
                         break;
                     }
                 },

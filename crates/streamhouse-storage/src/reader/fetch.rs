@@ -11,7 +11,7 @@ use streamhouse_metadata::ids::TopicPartition;
 use streamhouse_metadata::model::partition::PartitionSnapshot;
 use streamhouse_metadata::model::segment::{Located, Lookup};
 use streamhouse_metadata::model::transaction::AbortedRange;
-use streamhouse_observability::families::{FetchSource, TopicMetrics};
+use streamhouse_observability::families::FetchSource;
 use tokio::time::{Instant, timeout_at};
 
 use super::records::Records;
@@ -39,8 +39,6 @@ pub struct FetchPartition {
     pub partition: TopicPartition,
     pub offset: i64,
     pub max_bytes: usize,
-    /// Where the bytes read are counted.
-    pub topic: Arc<TopicMetrics>,
 }
 
 /// A fetch over some partitions.
@@ -62,6 +60,8 @@ pub struct FetchRequest {
 pub struct Fetched {
     pub snapshot: PartitionSnapshot,
     pub records: Records,
+    /// Where the records were read. They are counted by whoever sends them.
+    pub source: FetchSource,
     /// Where committed records were asked for: those of aborted transactions among them.
     pub aborted: Vec<AbortedRange>,
 }
@@ -75,6 +75,15 @@ enum Plan {
 impl Reader {
     /// One result a partition, in the order asked. Returns early with any error.
     pub async fn fetch(&self, request: &FetchRequest) -> Vec<Result<Fetched, ReadError>> {
+        self.fetch_woken(request).await.0
+    }
+
+    /// The same, and the commit's moment where it waited for one: how fresh the answer is, whoever writes it
+    /// can tell.
+    pub async fn fetch_woken(
+        &self,
+        request: &FetchRequest,
+    ) -> (Vec<Result<Fetched, ReadError>>, Option<Instant>) {
         let deadline = Instant::now() + request.max_wait;
         let mut rung_at = None;
         let mut waiter: Option<Arc<Waiter>> = None;
@@ -83,19 +92,13 @@ impl Reader {
             let bytes: usize = results
                 .iter()
                 .flatten()
-                .map(|(_, fetched)| fetched.records.length_bytes)
+                .map(|fetched| fetched.records.length_bytes)
                 .sum();
             if bytes >= request.min_bytes || results.iter().any(Result::is_err) {
-                if let Some(rung_at) = rung_at {
-                    self.metrics
-                        .fetch
-                        .wakeup_seconds
-                        .observe(Instant::now() - rung_at);
-                }
-                return self.finish(request, results);
+                return (reported(request, results), rung_at);
             }
             if Instant::now() >= deadline {
-                return self.finish(request, results);
+                return (reported(request, results), None);
             }
             if let Some(waiter) = &waiter
                 && timeout_at(deadline, waiter.rung()).await.is_ok()
@@ -110,30 +113,7 @@ impl Reader {
         }
     }
 
-    fn finish(
-        &self,
-        request: &FetchRequest,
-        results: Vec<Result<(FetchSource, Fetched), ReadError>>,
-    ) -> Vec<Result<Fetched, ReadError>> {
-        let count = |(partition, result): (&FetchPartition, Result<(FetchSource, Fetched), ReadError>)| {
-            match result {
-                Ok((source, fetched)) => {
-                    partition
-                        .topic
-                        .fetch_bytes(source)
-                        .add(fetched.records.length_bytes as u64);
-                    Ok(fetched)
-                }
-                Err(error) => {
-                    Segments::report(partition.partition, &error);
-                    Err(error)
-                }
-            }
-        };
-        request.partitions.iter().zip(results).map(count).collect()
-    }
-
-    async fn read_all(&self, request: &FetchRequest) -> Vec<Result<(FetchSource, Fetched), ReadError>> {
+    async fn read_all(&self, request: &FetchRequest) -> Vec<Result<Fetched, ReadError>> {
         let count = request.partitions.len();
         if count == 0 {
             return Vec::new();
@@ -145,7 +125,7 @@ impl Reader {
             Ok(plans) => plans,
             Err(error) => return (0..count).map(|_| Err(error.clone())).collect(),
         };
-        let mut results: Vec<Option<Result<(FetchSource, Fetched), ReadError>>> = Vec::new();
+        let mut results: Vec<Option<Result<Fetched, ReadError>>> = Vec::new();
         results.resize_with(count, || None);
         let planned = began.elapsed();
         let loads = plans.into_iter().map(|(at, plan)| async move {
@@ -166,12 +146,12 @@ impl Reader {
                 if !found.batches.is_empty() {
                     self.metrics.fetch.seconds(found.source).observe(elapsed);
                 }
-                let fetched = Fetched {
+                Fetched {
                     snapshot: found.snapshot,
                     records: Records::frame(&found.batches, found.snapshot.leader_epoch),
+                    source: found.source,
                     aborted: found.aborted,
-                };
-                (found.source, fetched)
+                }
             }));
         }
         results
@@ -380,6 +360,19 @@ impl Reader {
         }
         Ok((batches, from))
     }
+}
+
+/// Tells of what failed, once, where the fetch ends.
+fn reported(
+    request: &FetchRequest,
+    results: Vec<Result<Fetched, ReadError>>,
+) -> Vec<Result<Fetched, ReadError>> {
+    for (wanted, result) in request.partitions.iter().zip(&results) {
+        if let Err(error) = result {
+            Segments::report(wanted.partition, error);
+        }
+    }
+    results
 }
 
 fn found(located: Located, (batches, source): (Batches, FetchSource)) -> Found {

@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::append::{AppendError, Pending};
-use super::journey::Journey;
+use super::append::Pending;
 
 pub(super) struct Buffer {
     batches: VecDeque<Pending>,
@@ -30,13 +29,10 @@ impl Buffer {
     }
 
     /// True when the pipeline has to look: something came into an empty buffer, a mark was passed, or a
-    /// deadline is earlier than those it knows of.
-    pub(super) fn push(&mut self, batches: Vec<Pending>) -> bool {
+    /// deadline is earlier than those it knows of. What comes after the end is given back.
+    pub(super) fn push(&mut self, batches: Vec<Pending>) -> Result<bool, Vec<Pending>> {
         if self.closed {
-            for reply in batches.into_iter().filter_map(|pending| pending.reply) {
-                reply.send(Err(AppendError::Stopping), Journey::default());
-            }
-            return false;
+            return Err(batches);
         }
         let before = self.bytes;
         self.bytes += batches
@@ -48,7 +44,7 @@ impl Buffer {
         self.earliest = self.earliest.into_iter().chain(earliest).min();
         self.batches.extend(batches);
         let passed = |mark: &u64| before < *mark && *mark <= self.bytes;
-        (before == 0 && self.bytes > 0) || sooner || self.marks.iter().any(passed)
+        Ok((before == 0 && self.bytes > 0) || sooner || self.marks.iter().any(passed))
     }
 
     /// The oldest batches of together at least `bytes`, or all there are.

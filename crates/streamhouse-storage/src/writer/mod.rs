@@ -35,7 +35,7 @@ pub use journey::Journey;
 use crate::object::Counters;
 use crate::reader::Tail;
 use buffer::Buffer;
-use pipeline::Pipeline;
+use pipeline::{Pipeline, refuse};
 
 /// How the writer seals, uploads and commits.
 #[derive(Clone, Debug)]
@@ -93,6 +93,7 @@ struct Shared {
 pub struct Writer {
     shared: Arc<Shared>,
     identity: watch::Receiver<Identity>,
+    metrics: Arc<Metrics>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -114,11 +115,13 @@ impl Writer {
         };
         let (identity_sender, identity) = watch::channel(first);
         let now = parts.metadata.now().await?;
+        let metrics = parts.metrics.clone();
         let pipeline = Pipeline::new(options, parts, shared.clone(), identity_sender, now);
         let task = Mutex::new(Some(tokio::spawn(pipeline.run())));
         Ok(Self {
             shared,
             identity,
+            metrics,
             task,
         })
     }
@@ -126,9 +129,15 @@ impl Writer {
     /// Takes batches in the order of the calls; the answer has one entry a batch, in order.
     pub fn append(&self, batches: Vec<Append>) -> PendingAppend {
         let (pending, answer) = append::pending(batches);
-        let ring = self.shared.buffer.lock().push(pending);
-        if ring {
-            self.shared.wake.notify_one();
+        let pushed = self.shared.buffer.lock().push(pending);
+        match pushed {
+            Ok(true) => self.shared.wake.notify_one(),
+            Ok(false) => {}
+            Err(late) => {
+                for pending in late {
+                    refuse(&self.metrics, pending, &AppendError::Stopping, Journey::default());
+                }
+            }
         }
         answer
     }

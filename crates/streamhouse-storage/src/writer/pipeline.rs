@@ -19,7 +19,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use streamhouse_metadata::ids::{ObjectName, StoreTime};
 use streamhouse_metadata::store::StoreError;
 use streamhouse_observability::families::{BatchCount, ProducerErrorType, SealReason, Stage};
-use streamhouse_observability::logging;
+use streamhouse_observability::{Metrics, logging};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -264,11 +264,28 @@ impl Pipeline {
     /// stored is not known.
     fn give_up(&mut self, why: &dyn Display) {
         (self.parts.hooks.fatal)(why);
+        self.shared.buffer.lock().close();
+        self.refuse_all(&AppendError::Stopping);
+    }
+
+    /// Answers every batch that is held.
+    fn refuse_all(&mut self, error: &AppendError) {
         self.committing = None;
+        let incarnation = self.identity.borrow().incarnation;
+        for sealed in &mut self.queue {
+            let object = ObjectName {
+                incarnation,
+                counter: sealed.counter,
+            };
+            let moments = sealed.moments(object, None);
+            sealed.refuse(moments, error, count_refusal(&self.parts));
+        }
         self.queue.clear();
-        let mut buffer = self.shared.buffer.lock();
-        buffer.close();
-        buffer.take(u64::MAX);
+        let buffered = self.shared.buffer.lock().take(u64::MAX);
+        for pending in buffered {
+            let journey = Journey::in_buffer(pending.accepted_at, Instant::now());
+            refuse(&self.parts.metrics, pending, error, journey);
+        }
     }
 
     /// The store has no room for inline objects: those of the commit are uploaded like large ones.
@@ -300,14 +317,9 @@ impl Pipeline {
     fn withdraw_expired(&mut self) {
         let now = Instant::now();
         let expired = self.shared.buffer.lock().take_expired(now);
-        for mut pending in expired {
-            if let Some(reply) = pending.reply.take() {
-                count_refusal(&self.parts)(&pending, &AppendError::TimedOut);
-                reply.send(
-                    Err(AppendError::TimedOut),
-                    Journey::in_buffer(pending.accepted_at, now),
-                );
-            }
+        for pending in expired {
+            let journey = Journey::in_buffer(pending.accepted_at, now);
+            refuse(&self.parts.metrics, pending, &AppendError::TimedOut, journey);
         }
         let incarnation = self.identity.borrow().incarnation;
         for (at, sealed) in self.queue.iter_mut().enumerate() {
@@ -346,26 +358,8 @@ impl Pipeline {
     /// Discards all that is held and registers a new incarnation (TRACES 8). Objects under way stay
     /// under the old prefix, whose tombstone makes them orphans.
     async fn start_anew(&mut self, error: &AppendError) {
-        self.committing = None;
         self.uploads.clear();
-        let incarnation = self.identity.borrow().incarnation;
-        for sealed in &mut self.queue {
-            let object = ObjectName {
-                incarnation,
-                counter: sealed.counter,
-            };
-            let moments = sealed.moments(object, None);
-            sealed.refuse(moments, error, count_refusal(&self.parts));
-        }
-        self.queue.clear();
-        let buffered = self.shared.buffer.lock().take(u64::MAX);
-        for mut pending in buffered {
-            if let Some(reply) = pending.reply.take() {
-                count_refusal(&self.parts)(&pending, error);
-                let journey = Journey::in_buffer(pending.accepted_at, Instant::now());
-                reply.send(Err(error.clone()), journey);
-            }
-        }
+        self.refuse_all(error);
         let mut wait = REPEAT_AFTER_MIN;
         loop {
             match self.parts.metadata.register(&self.options.advertised).await {
@@ -414,10 +408,20 @@ impl Drop for Pipeline {
 
 /// Counts a batch that is not acknowledged: whose fault it was, and of which kind.
 fn count_refusal(parts: &WriterParts) -> impl Fn(&Pending, &AppendError) + '_ {
-    |pending, error| {
-        let (outcome, error_type) = error.classes();
-        parts.metrics.produce.batches(outcome).inc();
-        pending.handles.topic.errors(error_type).inc();
+    |pending, error| count(&parts.metrics, pending, error)
+}
+
+fn count(metrics: &Metrics, pending: &Pending, error: &AppendError) {
+    let (outcome, error_type) = error.classes();
+    metrics.produce.batches(outcome).inc();
+    pending.handles.topic.errors(error_type).inc();
+}
+
+/// Answers a batch that is in no object yet, and counts it.
+pub(super) fn refuse(metrics: &Metrics, mut pending: Pending, error: &AppendError, journey: Journey) {
+    if let Some(reply) = pending.reply.take() {
+        count(metrics, &pending, error);
+        reply.send(Err(error.clone()), journey);
     }
 }
 

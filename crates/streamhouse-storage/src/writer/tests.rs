@@ -14,7 +14,7 @@ use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_metadata::testing::{CommitFault, FlakyStore};
 use streamhouse_observability::Metrics;
-use streamhouse_observability::families::{BatchCount, MetricsOptions};
+use streamhouse_observability::families::{BatchCount, MetricsOptions, ProducerErrorType, Stage};
 use tokio::time::Instant;
 
 use super::{
@@ -137,6 +137,15 @@ impl House {
         self.writer.append(vec![self.entry(partition, batch)])
     }
 
+    /// Batches that failed by our fault: in all, and of the topic.
+    fn our_faults(&self) -> (u64, u64) {
+        let topic = self.metrics.topic("orders");
+        (
+            self.metrics.produce.batches(BatchCount::ServerError).value(),
+            topic.errors(ProducerErrorType::AgentError).value(),
+        )
+    }
+
     async fn high_watermark(&self, partition: i32) -> i64 {
         let snapshots = self
             .metadata
@@ -152,7 +161,6 @@ impl House {
                 partition: self.partition(partition),
                 offset,
                 max_bytes: 10 << 20,
-                topic: self.metrics.topic("orders"),
             }],
             max_bytes: 10 << 20,
             min_bytes: 1,
@@ -319,6 +327,19 @@ async fn a_panic_of_the_writer_stops_the_process_and_leaves_nobody_waiting() {
     let answer = tokio::time::timeout(Duration::from_secs(5), next).await;
     assert_eq!(answer.unwrap(), [Err(AppendError::Stopping)]);
     assert_eq!(told.lock().as_deref(), Some("the writer panicked"));
+    assert_eq!(house.our_faults(), (1, 1));
+}
+
+#[tokio::test]
+async fn what_the_writer_gives_up_and_what_comes_after_counts_as_our_fault() {
+    let house = house_with(options(INLINE), Box::new(|| {}), Box::new(|_| {})).await;
+    house.metadata.fail_commits([CommitFault::Damaged]);
+    let held = house.append(0, &TestBatch::of(1, "a"));
+    assert_eq!(held.await, [Err(AppendError::Stopping)]);
+    assert_eq!(house.our_faults(), (1, 1));
+    let late = house.append(0, &TestBatch::of(1, "b"));
+    assert_eq!(late.await, [Err(AppendError::Stopping)]);
+    assert_eq!(house.our_faults(), (2, 2));
 }
 
 #[tokio::test]
@@ -439,6 +460,8 @@ async fn trace_31_without_room_for_inline_a_small_object_is_uploaded() {
         (segments.segment_writes.value(), segments.segment_flushes.value()),
         (2, 2)
     );
+    // The first was in two commits, and waited for the one that was carried out.
+    assert_eq!(house.metrics.produce.stage(Stage::CommitWait).count(), 2);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use kafka_protocol::messages::FetchRequest as WireRequest;
 use streamhouse_metadata::model::quota::QuotaKey;
 use streamhouse_observability::families::ApiOutcome;
 use streamhouse_storage::reader::{FetchPartition, FetchRequest, Fetched, ReadError};
+use tokio::time::Instant;
 
 use super::context::RequestContext;
 use super::error_code::{self, NONE, RequestFault};
@@ -76,16 +77,20 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
         &context.fetching,
         starts.map(|wanted| (wanted.partition, wanted.offset)),
     );
-    let (results, held) = read_within_memory(context, fetch).await;
+    let (results, woken_at, held) = read_within_memory(context, fetch).await;
     let throttle = context
         .charge_quota(QuotaKey::ConsumerByteRate, length(&results))
         .await;
     let mut results = results.into_iter();
-    for partition in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
-        if partition.error_code == NONE
-            && let Some(result) = results.next()
-        {
-            answer(context, partition, result, terms.read_committed);
+    for (topic, known) in topics.iter_mut().zip(&resolved) {
+        // What was planned to be read is of a topic that exists.
+        let Ok(known) = known else { continue };
+        for partition in &mut topic.partitions {
+            if partition.error_code == NONE
+                && let Some(result) = results.next()
+            {
+                answer((context, known.as_ref()), partition, result, terms.read_committed);
+            }
         }
     }
     count_refused(context, &topics, &resolved);
@@ -104,6 +109,13 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
     let codes = (NONE, session_id);
     let mut response = encode::response(&context.head, codes, topics, outcome, throttle);
     response.memory = held;
+    if let Some(woken_at) = woken_at {
+        let metrics = agent.metrics.clone();
+        response.after = Some(Box::new(move |written: Instant| {
+            let took = written.saturating_duration_since(woken_at);
+            metrics.fetch.wakeup_seconds.observe(took);
+        }));
+    }
     response.may_wait = terms.max_wait;
     Ok(response)
 }
@@ -227,11 +239,11 @@ fn count_refused(context: &RequestContext, topics: &[Topic], resolved: &[Resolve
 }
 
 /// Reads no more than there is room for in a response that its client may not take (see
-/// [`crate::listener::responses`]).
+/// [`crate::listener::responses`]). Also says when the commit was made that was waited for.
 async fn read_within_memory(
     context: &RequestContext,
     mut fetch: FetchRequest,
-) -> (Vec<Result<Fetched, ReadError>>, Held) {
+) -> (Vec<Result<Fetched, ReadError>>, Option<Instant>, Held) {
     let memory = &context.agent.responses;
     fetch.max_bytes = memory.allowance(fetch.max_bytes);
     fetch.min_bytes = fetch.min_bytes.min(fetch.max_bytes);
@@ -240,23 +252,23 @@ async fn read_within_memory(
     if waiting.is_none() {
         fetch.min_bytes = fetch.min_bytes.min(FLOOR_BYTES);
     }
-    let results = read(context, &fetch).await;
+    let (results, woken_at) = read(context, &fetch).await;
     drop(waiting);
     let bytes = length(&results);
     if let Some(held) = memory.hold(bytes) {
-        return (results, held);
+        return (results, woken_at, held);
     }
     if bytes.min(fetch.max_bytes) <= FLOOR_BYTES {
-        return (results, Held::default());
+        return (results, woken_at, Held::default());
     }
     // Others took the room while this read went on.
     drop(results);
     fetch.max_bytes = FLOOR_BYTES;
     fetch.min_bytes = 0;
     fetch.max_wait = Duration::ZERO;
-    let results = read(context, &fetch).await;
+    let (results, _) = read(context, &fetch).await;
     let held = memory.hold(length(&results)).unwrap_or_default();
-    (results, held)
+    (results, woken_at, held)
 }
 
 fn length(results: &[Result<Fetched, ReadError>]) -> usize {
@@ -265,18 +277,21 @@ fn length(results: &[Result<Fetched, ReadError>]) -> usize {
 }
 
 /// Waits for data as asked, but answers at once when the process stops.
-async fn read(context: &RequestContext, fetch: &FetchRequest) -> Vec<Result<Fetched, ReadError>> {
+async fn read(
+    context: &RequestContext,
+    fetch: &FetchRequest,
+) -> (Vec<Result<Fetched, ReadError>>, Option<Instant>) {
     let reader = &context.agent.reader;
     tokio::select! {
         biased;
-        results = reader.fetch(fetch) => return results,
+        woken = reader.fetch_woken(fetch) => return woken,
         () = context.agent.stopping.cancelled(), if !fetch.max_wait.is_zero() => {}
     }
     let at_once = FetchRequest {
         max_wait: Duration::ZERO,
         ..fetch.clone()
     };
-    reader.fetch(&at_once).await
+    (reader.fetch(&at_once).await, None)
 }
 
 type Resolved = Result<Arc<KnownTopic>, i16>;
@@ -325,18 +340,19 @@ fn plan(known: &KnownTopic, index: i32, wanted: &Wanted, current_epoch: i32) -> 
         partition,
         offset: wanted.offset,
         max_bytes: usize::try_from(wanted.max_bytes).unwrap_or(0),
-        topic: known.metrics.clone(),
     })
 }
 
 fn answer(
-    context: &RequestContext,
+    (context, topic): (&RequestContext, &KnownTopic),
     partition: &mut Partition,
     result: Result<Fetched, ReadError>,
     read_committed: bool,
 ) {
     match result {
         Ok(fetched) => {
+            let bytes = topic.metrics.fetch_bytes(fetched.source);
+            bytes.add(fetched.records.length_bytes as u64);
             partition.snapshot = Some(fetched.snapshot);
             partition.records = fetched.records;
             partition.aborted = read_committed.then_some(fetched.aborted);

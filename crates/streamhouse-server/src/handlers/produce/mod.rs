@@ -319,7 +319,7 @@ impl Pending {
         let mut failure = None;
         let mut responses = Vec::with_capacity(topics.len());
         for topic in topics {
-            let mut all_well = true;
+            let mut all_well = !topic.partitions.is_empty();
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for (index, slot) in topic.partitions {
                 let response = match slot {
@@ -366,9 +366,10 @@ impl Pending {
                     after(&context, answered_at);
                     Ok(None)
                 }
-                Some(message) => Err(HandleError::Unacknowledged(
-                    message.map(|message| message.to_string()).unwrap_or_default(),
-                )),
+                Some(message) => Err(HandleError::Unacknowledged {
+                    message: message.map(|message| message.to_string()).unwrap_or_default(),
+                    outcome,
+                }),
             };
         }
         let message = ProduceResponse::default()

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use streamhouse_metadata::ids::TopicPartition;
 use streamhouse_metadata::model::group::CommittedOffset;
 use streamhouse_metadata::store::transactions::TransactionError;
+use streamhouse_observability::registry::Topic;
 
 use super::asking;
 use crate::group::GroupFault;
@@ -54,6 +55,16 @@ pub async fn handle(
         context.count_refused(None, Some(&request.group_id), fault_code(fault, version));
     }
     let unknown = error_code::request_fault(&RequestFault::UnknownTopic).code();
+    if let Ok(outcomes) = &held {
+        let refused = places.iter().flatten().filter_map(|place| match place {
+            Err(code) => Some(*code),
+            Ok(at) => outcomes.get(*at).is_none_or(Result::is_err).then_some(unknown),
+        });
+        // Mostly for topics that do not exist; which one it is, none of these errors asks.
+        for code in refused {
+            context.count_refused(Some(Topic::UNKNOWN), Some(&request.group_id), code);
+        }
+    }
     let code = |place: Place| match (&held, place) {
         (Err(fault), _) => fault_code(fault, version),
         (Ok(_), Err(code)) => code,

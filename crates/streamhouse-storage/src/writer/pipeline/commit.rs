@@ -39,13 +39,6 @@ impl Pipeline {
             if objects == 0 {
                 return;
             }
-            for sealed in self.queue.iter().take(objects) {
-                self.parts
-                    .metrics
-                    .produce
-                    .stage(Stage::CommitWait)
-                    .observe(now - sealed.durable_at);
-            }
             self.committing = Some(Committing {
                 objects,
                 attempt: None,
@@ -133,6 +126,13 @@ impl Pipeline {
         let done: Vec<_> = self.queue.drain(..committing.objects).collect();
         for sealed in &done {
             counters.decided(sealed.counter);
+            // Here and not when it began: an object may be in several commits, of which one is carried out.
+            let waited = committing.began_at.saturating_duration_since(sealed.durable_at);
+            self.parts
+                .metrics
+                .produce
+                .stage(Stage::CommitWait)
+                .observe(waited);
         }
         publish(&self.parts.tail, &done, answer);
         // Readable first, acknowledged then: who was told of a record finds it.
