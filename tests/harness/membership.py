@@ -77,13 +77,13 @@ class Membership:
             for event in self._events() if event.name == "records" for row in event.body["records"]
         ]
 
-    def complete(self, wanted: set[str], lost_max: int, seconds: float = 60) -> None:
-        """Waits until the group was given every one of these values, all but `lost_max`, and no other."""
+    def complete(self, wanted: set[str], seconds: float = 60) -> None:
+        """Waits until the group was given every one of these values, and no other."""
         def missing() -> set[str]:
             return wanted - {row[4] for row in self.rows()}
 
         try:
-            wait_until(lambda: len(missing()) <= lost_max, seconds, "every record reaches the group")
+            wait_until(lambda: not missing(), seconds, "every record reaches the group")
         except TimeoutError:
             raise AssertionError(f"{len(missing())} of {len(wanted)} records reach nobody: {sorted(missing())}") from None
         assert {row[4] for row in self.rows()} <= wanted
@@ -101,8 +101,6 @@ class Membership:
                 own = [each for each in holdings[partition] if each.member == member]
                 assert any(each.since <= at <= each.until for each in own), (
                     f"{member} was given {partition}/{offset} without holding it")
-        if client.lost_max:
-            return
         # Whoever is given records of a partition gets them in order, without a gap.
         last: dict[tuple[str, int], int] = {}
         for _, member, partition, offset, _ in self.rows():

@@ -82,7 +82,7 @@ def test_members_come_go_and_crash_and_each_record_reaches_one_of_them(
     dying.kill()
     members.settle({"1", "3", "4"})
     wanted = feed.stop()
-    members.complete(wanted, client.lost_max)
+    members.complete(wanted)
     for member in ("1", "3", "4"):
         lasting.ask("leave", member=member)
     assert members.shares() == {}
@@ -110,5 +110,5 @@ def test_a_static_member_that_crashed_comes_back_to_its_partitions_and_disturbs_
     assert (after["1"], after["2 again"]) == (before["1"], before["2"])
     assert len([each for each in staying.events if each.name == "revoked"]) == moved, "the other one was disturbed"
     wanted = feed.stop()
-    members.complete(wanted, client.lost_max)
+    members.complete(wanted)
     members.judge(client)

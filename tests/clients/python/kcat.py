@@ -86,11 +86,13 @@ class Member:
     def __init__(self, bootstrap, member, group, topic, protocol, instance, session_ms):
         self.holdings = Holdings(member)
         strategy = {"cooperative": "cooperative-sticky"}.get(protocol, protocol)
-        # No commits: whoever gets a partition may read it again, and a killed member has committed nothing that
-        # it has not printed.
+        # No commits: whoever gets a partition reads it again. kcat would commit what it has not printed: a record
+        # that librdkafka hands over, and thereby stores for the next commit, while SIGTERM arrives is dropped, and
+        # closing the consumer commits it. `enable.auto.commit` does not keep it from that, because kcat takes the
+        # name for the topic property that is called so too, and leaves the consumer's own at true.
         settings = {
             "session.timeout.ms": session_ms, "heartbeat.interval.ms": 500, "auto.offset.reset": "earliest",
-            "partition.assignment.strategy": strategy, "enable.auto.commit": "false", "fetch.wait.max.ms": 100,
+            "partition.assignment.strategy": strategy, "enable.auto.offset.store": "false", "fetch.wait.max.ms": 100,
             **({"group.instance.id": instance} if instance else {}),
         }
         command = ["kcat", "-b", bootstrap, "-G", group, "-u", "-f", "%p %o %s\\n", "-E"]
