@@ -2,6 +2,8 @@
 //! the markers that end transactions, and the search for a record inside one. The records themselves stay opaque (DESIGN §2.3).
 
 mod admission;
+#[cfg(test)]
+mod codec_tests;
 mod control;
 mod header;
 mod records;
