@@ -2,16 +2,14 @@
 
 use std::net::SocketAddr;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
-use kafka_protocol::messages::{
-    ApiKey, GroupId, HeartbeatRequest, JoinGroupRequest, RequestHeader, ResponseHeader, SyncGroupRequest,
-};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use kafka_protocol::messages::{GroupId, HeartbeatRequest, JoinGroupRequest, SyncGroupRequest};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::connection::Connection;
 
 /// About what Kafka's assignors write for a handful of partitions.
 const METADATA_BYTES: usize = 60;
@@ -25,23 +23,19 @@ const SYNC_VERSION: i16 = 5;
 const HEARTBEAT_VERSION: i16 = 4;
 
 pub(crate) struct Member {
-    stream: TcpStream,
+    connection: Connection,
     group: GroupId,
     id: StrBytes,
     generation: i32,
-    correlation: i32,
 }
 
 impl Member {
     pub(crate) async fn connect(address: SocketAddr, group: &str) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
         Self {
-            stream,
+            connection: Connection::open(address).await,
             group: StrBytes::from_string(group.to_owned()).into(),
             id: StrBytes::new(),
             generation: -1,
-            correlation: 0,
         }
     }
 
@@ -62,7 +56,7 @@ impl Member {
                 .with_member_id(self.id.clone())
                 .with_protocol_type(StrBytes::from_static_str("consumer"))
                 .with_protocols(vec![protocol]);
-            let joined = self.call(JOIN_VERSION, &join).await;
+            let joined = self.connection.call(JOIN_VERSION, &join).await;
             if joined.error_code == ResponseError::MemberIdRequired.code() {
                 self.id = joined.member_id;
                 continue;
@@ -82,7 +76,7 @@ impl Member {
                 .with_protocol_type(Some(StrBytes::from_static_str("consumer")))
                 .with_protocol_name(Some(StrBytes::from_static_str("range")))
                 .with_assignments(assignments.collect());
-            let synced = self.call(SYNC_VERSION, &sync).await;
+            let synced = self.connection.call(SYNC_VERSION, &sync).await;
             if synced.error_code == ResponseError::RebalanceInProgress.code() {
                 continue;
             }
@@ -98,38 +92,15 @@ impl Member {
             .with_group_id(self.group.clone())
             .with_generation_id(self.generation)
             .with_member_id(self.id.clone());
-        let code = self.call(HEARTBEAT_VERSION, &heartbeat).await.error_code;
+        let code = self
+            .connection
+            .call(HEARTBEAT_VERSION, &heartbeat)
+            .await
+            .error_code;
         if code == ResponseError::RebalanceInProgress.code() {
             return false;
         }
         assert_eq!(code, 0, "Heartbeat");
         true
-    }
-
-    async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
-        self.correlation += 1;
-        let mut frame = BytesMut::new();
-        frame.put_u32(0);
-        let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation)
-            .with_client_id(Some(StrBytes::from_static_str("group-load")));
-        let api = ApiKey::try_from(R::KEY).unwrap();
-        header
-            .encode(&mut frame, api.request_header_version(version))
-            .unwrap();
-        request.encode(&mut frame, version).unwrap();
-        let length = u32::try_from(frame.len() - 4).unwrap();
-        frame[..4].copy_from_slice(&length.to_be_bytes());
-        self.stream.write_all(&frame).await.unwrap();
-
-        let length = self.stream.read_u32().await.unwrap();
-        let mut answer = vec![0; length as usize];
-        self.stream.read_exact(&mut answer).await.unwrap();
-        let mut answer = Bytes::from(answer);
-        let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version)).unwrap();
-        assert_eq!(header.correlation_id, self.correlation);
-        R::Response::decode(&mut answer, version).unwrap()
     }
 }
