@@ -1,7 +1,7 @@
 """The Kafka protocol by hand, as far as tests must say what no client would: raw Fetch answers (which
 codec did the broker store?), batches with lies in them, and frames that are no requests at all.
 
-Only fixed, non-flexible versions are spoken, which Apache Kafka 4 and StreamHouse both serve: Produce 3,
+Only non-flexible versions are spoken, which Apache Kafka 4 and StreamHouse both serve: Produce 3 to 7,
 Fetch 4, ListOffsets 1, Metadata 1, InitProducerId 0, ApiVersions 0. Record batches are built and walked here,
 independently of the server's code.
 """
@@ -9,10 +9,12 @@ independently of the server's code.
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA = 0, 1, 2, 3
 API_VERSIONS, INIT_PRODUCER_ID = 18, 22
+COORDINATOR_LOADING = 14
 CODECS = {0: "none", 1: "gzip", 2: "snappy", 3: "lz4", 4: "zstd"}
 
 _CRC_TABLE = []
@@ -105,19 +107,22 @@ def batches(data: bytes) -> list[Batch]:
 def batch(
     values: list[bytes], producer_id: int = -1, epoch: int = -1, sequence: int = -1, attributes: int = 0,
     timestamp: int | None = None, magic: int = 2, count: int | None = None, last_delta: int | None = None,
-    crc: int | None = None, leader_epoch: int = -1, headers: bytes = b"\0",
+    crc: int | None = None, leader_epoch: int = -1, headers: bytes = b"\0", step_ms: int = 0,
+    compress: Callable[[bytes], bytes] = bytes,
 ) -> bytes:
-    """One uncompressed batch; every field of the header can be made a lie. `headers` are each record's, encoded."""
+    """One batch; every field of the header can be made a lie. `headers` are each record's, encoded; `compress` has
+    to be what `attributes` say."""
     timestamp = int(time.time() * 1000) if timestamp is None else timestamp
     body = b""
     for delta, value in enumerate(values):
-        record = b"\0" + varint(0) + varint(delta) + varint(-1) + varint(len(value)) + value + headers
+        record = b"\0" + varint(step_ms * delta) + varint(delta) + varint(-1) + varint(len(value)) + value + headers
         body += varint(len(record)) + record
     count = len(values) if count is None else count
     last_delta = len(values) - 1 if last_delta is None else last_delta
     covered = struct.pack(
-        ">hiqqqhii", attributes, last_delta, timestamp, timestamp, producer_id, epoch, sequence, count
-    ) + body
+        ">hiqqqhii", attributes, last_delta, timestamp, timestamp + step_ms * (len(values) - 1), producer_id, epoch,
+        sequence, count,
+    ) + compress(body)
     crc = crc32c(covered) if crc is None else crc
     rest = struct.pack(">ibI", leader_epoch, magic, crc) + covered
     return struct.pack(">qi", 0, len(rest)) + rest
@@ -169,12 +174,13 @@ class Connection:
         assert answer.number("h") == 0
         return {answer.number("h"): (answer.number("h"), answer.number("h")) for _ in range(answer.number("i"))}
 
-    def produce(self, records: dict[tuple[str, int], bytes], acks: int = -1, timeout_ms: int = 20_000):
-        """One Produce v3. (topic, partition) → (error code, base offset, log append time); none for acks 0."""
-        correlation = self.send(PRODUCE, 3, produce_body(records, acks, timeout_ms))
-        return self.produced(correlation) if acks else None
+    def produce(self, records: dict[tuple[str, int], bytes], acks: int = -1, timeout_ms: int = 20_000,
+                version: int = 3):
+        """One Produce v3–v7. (topic, partition) → (error code, base offset, log append time); none for acks 0."""
+        correlation = self.send(PRODUCE, version, produce_body(records, acks, timeout_ms))
+        return self.produced(correlation, version) if acks else None
 
-    def produced(self, correlation: int) -> dict[tuple[str, int], tuple[int, int, int]]:
+    def produced(self, correlation: int, version: int = 3) -> dict[tuple[str, int], tuple[int, int, int]]:
         answer = self.answer(correlation)
         result = {}
         for _ in range(answer.number("i")):
@@ -182,6 +188,8 @@ class Connection:
             for _ in range(answer.number("i")):
                 partition = answer.number("i")
                 result[topic, partition] = (answer.number("h"), answer.number("q"), answer.number("q"))
+                if version >= 5:
+                    answer.number("q")
         return result
 
     def fetch(self, topic: str, partition: int, offset: int, max_wait_ms: int = 500, max_bytes: int = 50 << 20,
@@ -211,10 +219,16 @@ class Connection:
         return answer.number("h"), answer.number("q"), answer.number("q")
 
     def init_producer_id(self) -> tuple[int, int]:
-        answer = self.call(INIT_PRODUCER_ID, 0, string(None) + struct.pack(">i", 60_000))
-        answer.number("i")
-        assert answer.number("h") == 0
-        return answer.number("q"), answer.number("h")
+        deadline = time.monotonic() + 30
+        while True:
+            answer = self.call(INIT_PRODUCER_ID, 0, string(None) + struct.pack(">i", 60_000))
+            answer.number("i")
+            error = answer.number("h")
+            # A broker of Kafka that has just started has no ids to give yet.
+            if error != COORDINATOR_LOADING or time.monotonic() > deadline:
+                assert error == 0, error
+                return answer.number("q"), answer.number("h")
+            time.sleep(0.1)
 
     def stored(self, topic: str, partition: int = 0, offset: int = 0) -> list[Batch]:
         """The headers of every batch from `offset` to the high watermark."""

@@ -147,6 +147,9 @@ def test_transactions_are_listed_described_and_ended(run, broker):
     assert client.flush(30) == 0
     rows = {row["TransactionalId"]: row for row in table(run(TRANSACTIONS, "list"))}
     assert rows[name]["TransactionState"] == "Ongoing"
+    for pattern, found in [(f"{name[:-1]}.", True), (name[:-1], False), (f"(no|{name})", True)]:
+        listed = table(run(TRANSACTIONS, "list", "--transactional-id-pattern", pattern))
+        assert (name in [row["TransactionalId"] for row in listed]) == found, pattern
     [row] = table(run(TRANSACTIONS, "describe", "--transactional-id", name))
     assert (row["TransactionalId"], row["TransactionState"]) == (name, "Ongoing")
     assert f"{topic}-0" in row.values()

@@ -48,6 +48,8 @@ pub enum RequestFault {
     NameAndId,
     #[error("acks must be -1, 0 or 1, not {0}")]
     Acks(i16),
+    #[error("Produce v{0} does not know zstd")]
+    ZstdTooOld(i16),
     #[error("a transactional batch needs a request with a transactional id")]
     NoTransactionalId,
     #[error("this server coordinates consumer groups and transactions only")]
@@ -118,6 +120,7 @@ pub fn request_fault(fault: &RequestFault) -> ResponseError {
             ResponseError::InvalidRequest
         }
         RequestFault::Acks(_) => ResponseError::InvalidRequiredAcks,
+        RequestFault::ZstdTooOld(_) => ResponseError::UnsupportedCompressionType,
         RequestFault::NoTransactionalId => ResponseError::TransactionalIdAuthorizationFailed,
         RequestFault::CoordinatorKind => ResponseError::InvalidRequest,
         RequestFault::GroupId => ResponseError::InvalidGroupId,

@@ -29,7 +29,14 @@ In general:
   the next start.
 - Segments end with the object that holds them, so a record outlives its limits by what shares its segment,
   and `segment.*` tunes nothing. Retention looks at all segments, the newest too.
-- Versions that Kafka 4 no longer serves are not served here either.
+- Versions that Kafka 4 no longer serves are not served here either. Of its newest, these are missing, for which
+  clients take the one before: ListOffsets v11, OffsetCommit and OffsetFetch v10, DescribeLogDirs v5 and
+  WriteTxnMarkers v2. AddPartitionsToTxn v4 and v5 are for brokers.
+- Not served at all: SASL, ACLs, credentials and delegation tokens (there is no authentication yet), share groups
+  (KIP-932), groups of Kafka Streams (KIP-1071; keys 88 and 89, which the table leaves out), and what brokers and
+  controllers ask of each other.
+- A request may have 100 MiB if it is a Produce, 8 MiB otherwise, and 400,000 fields, which is room for some 60,000
+  partitions; beyond that it costs the connection.
 ";
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

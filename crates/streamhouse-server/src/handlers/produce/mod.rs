@@ -5,6 +5,10 @@
 //! commit. acks=1 means the same as acks=−1: acknowledged is stored. acks=0 takes the same path and gets
 //! no answer; a failure closes the connection, as in Kafka.
 //!
+//! Compressed batches are stored without being decompressed, where Kafka reads every record first: what its
+//! codec cannot read, and LZ4 blocks that depend on earlier ones, which Java cannot read, are found out by
+//! consumers and by look-ups of a time inside of them (KAFKA_STORAGE_ERROR).
+//!
 //! Batches refused here are counted here, all others by the writer. `record_errors` stays empty: a batch
 //! is refused as a whole.
 
@@ -22,7 +26,7 @@ use kafka_protocol::protocol::StrBytes;
 use streamhouse_metadata::model::commit::BatchTransaction;
 use streamhouse_metadata::model::quota::QuotaKey;
 use streamhouse_observability::families::{ApiOutcome, ProducerErrorType, Stage, TopicMetrics};
-use streamhouse_storage::batch::{self, Admission};
+use streamhouse_storage::batch::{self, Admission, Codec};
 use streamhouse_storage::writer::{Append, AppendError, Appended, PartitionHandles, PendingAppend};
 use tokio::time::Instant;
 
@@ -41,6 +45,9 @@ use crate::listener::budget::Charge;
 /// itself (KIP-890).
 const ABORTABLE: i16 = 11;
 const IMPLICIT: i16 = 12;
+
+/// First version with which zstd may be sent (KIP-110).
+const ZSTD: i16 = 7;
 
 /// Longest time a batch may take from arrival to commit, and what is left of a client's patience for
 /// the way back.
@@ -265,6 +272,12 @@ fn check(
         counted: error_code::batch_type(&error),
         message: error.to_string(),
     })?;
+    if context.head.version < ZSTD && batch.header.codec() == Some(Codec::Zstd) {
+        return Err(fault_refusal(
+            &RequestFault::ZstdTooOld(context.head.version),
+            ProducerErrorType::Invalid,
+        ));
+    }
     let transactional = batch.header.is_transactional();
     if transactional && !terms.transactional {
         return Err(fault_refusal(

@@ -1,4 +1,6 @@
 //! DescribeProducers v0: who writes to a partition, and since where its transaction is open (KIP-664).
+//!
+//! The coordinator's epoch is never told (−1): markers are not kept apart, so whose the last one was is not known.
 
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
@@ -70,7 +72,6 @@ fn describe(producer: &ActiveProducer) -> ProducerState {
         .with_producer_epoch(i32::from(producer.epoch))
         .with_last_sequence(producer.last_sequence)
         .with_last_timestamp(producer.last_used.0)
-        // No marker is kept apart: whose it was is not known.
         .with_coordinator_epoch(-1)
         .with_current_txn_start_offset(producer.transaction_start_offset.unwrap_or(-1))
 }

@@ -1,5 +1,7 @@
-//! ListTransactions v0–v1: transactional ids, by state, producer id and (v1) age of what is open (KIP-664,
-//! KIP-994).
+//! ListTransactions v0–v2: transactional ids, by state, producer id, (v1) age of what is open and (v2) pattern
+//! (KIP-664, KIP-994, KIP-1152).
+//!
+//! A pattern is one of the whole id, in RE2's syntax as in Kafka.
 
 use kafka_protocol::messages::list_transactions_response::TransactionState;
 use kafka_protocol::messages::{
@@ -11,6 +13,8 @@ use streamhouse_metadata::model::transaction::Transaction;
 use streamhouse_metadata::store::StoreError;
 
 use super::{STATES, phase_name};
+use crate::group::GroupFault;
+use crate::group::consumer::subscription::{Pattern, Subscription};
 use crate::handlers::context::RequestContext;
 use crate::handlers::error_code;
 use crate::handlers::response::{EncodeError, Response};
@@ -19,13 +23,28 @@ pub async fn handle(
     context: &RequestContext,
     request: ListTransactionsRequest,
 ) -> Result<Response, EncodeError> {
+    let named = match pattern(&request) {
+        Ok(named) => named,
+        Err(fault) => {
+            context.report_group(&fault);
+            let code = error_code::group(&fault).code();
+            let response = ListTransactionsResponse::default().with_error_code(code);
+            return Response::encode(&context.head, &response, error_code::outcome(code));
+        }
+    };
     let response = match read(context).await {
         Err(error) => {
             context.report(&error);
             ListTransactionsResponse::default().with_error_code(error_code::store(&error).code())
         }
         Ok((rows, now)) => {
-            let listed = rows.into_iter().filter(|row| wanted(&request, row, now));
+            let matches = |row: &Transaction| {
+                let id = &row.transactional_id;
+                named.as_ref().is_none_or(|named| named.wants(id))
+            };
+            let listed = rows
+                .into_iter()
+                .filter(|row| matches(row) && wanted(&request, row, now));
             let states = listed.map(|row| {
                 TransactionState::default()
                     .with_transaction_state(StrBytes::from_static_str(phase_name(row.phase)))
@@ -42,6 +61,18 @@ pub async fn handle(
         }
     };
     Response::encode(&context.head, &response, error_code::outcome(response.error_code))
+}
+
+/// The ids that are asked for; an empty pattern is none. Patterns are those with which members subscribe.
+fn pattern(request: &ListTransactionsRequest) -> Result<Option<Subscription>, GroupFault> {
+    let text = request.transactional_id_pattern.as_deref();
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    Ok(Some(Subscription {
+        pattern: Some(Pattern::new(text)?),
+        ..Subscription::default()
+    }))
 }
 
 async fn read(context: &RequestContext) -> Result<(Vec<Transaction>, StoreTime), StoreError> {
