@@ -64,6 +64,7 @@ macro_rules! operations {
 
 operations! {
     now
+    probe
     register
     fence
     tombstones
@@ -177,6 +178,7 @@ async fn timed<T, E: Fault>(
     {
         let error_type = match fault {
             StoreError::Unavailable(_) => MetadataErrorType::Unavailable,
+            StoreError::Full(_) => MetadataErrorType::Full,
             StoreError::Unknown(_) => MetadataErrorType::Unknown,
             StoreError::Damaged(_) => MetadataErrorType::Damaged,
         };
@@ -193,6 +195,10 @@ impl<S: MetadataStore> MetadataStore for Metered<S> {
 
     async fn now(&self) -> Result<StoreTime, StoreError> {
         timed(&self.operations.now, self.inner.now()).await
+    }
+
+    async fn probe(&self, write: bool) -> Result<(), StoreError> {
+        timed(&self.operations.probe, self.inner.probe(write)).await
     }
 
     async fn register(&self, advertised: &str) -> Result<Registered, StoreError> {

@@ -16,9 +16,11 @@ use streamhouse_metadata::conformance::bench::{
 use streamhouse_metadata::ids::{StoreTime, TopicPartition};
 use streamhouse_metadata::model::segment::LocatedSegment;
 use streamhouse_metadata::model::topic::{NewTopic, TopicConfig};
-use streamhouse_metadata::sqlite::{Location, OpenError, SqliteOptions, SqliteStore};
+use streamhouse_metadata::sqlite::{Location, OpenError, SqliteOptions, SqliteStore, Watched};
 use streamhouse_metadata::store::{CommitError, MetadataStore, StoreError};
 use streamhouse_metadata::testing::ManualClock;
+use streamhouse_observability::Health;
+use streamhouse_observability::health::ComponentState;
 use tempfile::TempDir;
 
 struct Files {
@@ -122,6 +124,84 @@ async fn a_closed_store_answers_nothing_and_releases_its_threads() {
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
 }
 
+#[tokio::test]
+async fn a_database_that_was_removed_takes_nothing_until_it_is_back() {
+    let files = Files::new(false);
+    let p = partition_of(&topic(&files, "t", 1).await, 0);
+    let mut agent = Agent::start(&files).await;
+    agent.put(&files, &[stamped(p, 7, 0, 0, 1)]).await;
+    for name in ["metadata.db", "metadata.db-wal"] {
+        let path = files.directory.path().join(name);
+        let away = files.directory.path().join("away");
+        std::fs::rename(&path, &away).unwrap();
+        let refused = files.store().register("a:1").await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        // Another file under its name is not it.
+        std::fs::write(&path, b"").unwrap();
+        let refused = files.store().probe(true).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        std::fs::rename(&away, &path).unwrap();
+        files.store().probe(true).await.unwrap();
+    }
+    agent.put(&files, &[stamped(p, 7, 0, 1, 1)]).await;
+    assert_eq!(whole_log(&files, p).await.len(), 2);
+}
+
+/// What health says of a store, in the words of its report.
+fn seen(health: &Health) -> Vec<(&'static str, bool, Option<String>)> {
+    let components = health.ready().components.into_iter();
+    components
+        .map(|each| (each.component, each.state == ComponentState::Ok, each.last_error))
+        .collect()
+}
+
+#[tokio::test]
+async fn health_hears_of_writes_that_fail_and_whose_fault_it_is() {
+    let mut files = Files::new(false);
+    files.store = None;
+    let health = Health::new();
+    let disk = health.disk();
+    let mut options = files.options("watched.db");
+    options.size_max_bytes = Some(400 << 10);
+    let watched = Watched {
+        store: health.component("metadata"),
+        room: Some(disk.user(files.directory.path().to_path_buf(), 1)),
+    };
+    options.watched = Some(watched);
+    files.store = Some(Arc::new(SqliteStore::open(options).unwrap()));
+    let p = partition_of(&topic(&files, "t", 1).await, 0);
+    let mut agent = Agent::start(&files).await;
+    agent.put(&files, &[stamped(p, 7, 0, 0, 1)]).await;
+    assert!(seen(&health).iter().all(|(_, ok, error)| *ok && error.is_none()));
+    let report = health.ready();
+    let metadata = report.components.iter().find(|each| each.component == "metadata");
+    assert!(metadata.unwrap().latency_seconds.unwrap() > 0.0);
+
+    let mut large = inline(2, &[stamped(p, 7, 0, 1, 1)]);
+    large.payload = Some(vec![1; 600 << 10].into());
+    assert!(agent.commit(&files, vec![large]).await.is_err());
+    // What is read, or answered from memory, does not excuse it.
+    files.store().probe(false).await.unwrap();
+    files.store().topics().await.unwrap();
+    let [(_, disk_ok, Some(error)), (_, metadata_ok, None)] = &seen(&health)[..] else {
+        panic!("{:?}", seen(&health));
+    };
+    assert!(!disk_ok && *metadata_ok && error.contains("full"), "{error}");
+    files.store().probe(true).await.unwrap();
+    assert!(seen(&health).iter().all(|(_, ok, _)| *ok));
+
+    let path = files.directory.path().join("watched.db");
+    std::fs::remove_file(&path).unwrap();
+    for _ in 0..3 {
+        assert!(files.store().probe(true).await.is_err());
+        files.store().probe(false).await.unwrap();
+    }
+    let [(_, disk_ok, _), (_, metadata_ok, Some(error))] = &seen(&health)[..] else {
+        panic!("{:?}", seen(&health));
+    };
+    assert!(*disk_ok && !metadata_ok && error.contains("removed"), "{error}");
+}
+
 #[test]
 fn a_newer_schema_and_a_foreign_file_are_refused_by_name() {
     let files = Files::new(false);
@@ -163,7 +243,7 @@ async fn a_full_disk_refuses_the_commit_and_changes_nothing() {
     large.payload = Some(vec![1; 600 << 10].into());
     let full = agent.commit(&files, vec![large]).await;
     assert!(
-        matches!(full, Err(CommitError::Store(StoreError::Unavailable(_)))),
+        matches!(full, Err(CommitError::Store(StoreError::Full(_)))),
         "{full:?}"
     );
     assert_eq!(whole_log(&files, p).await.len(), 1);

@@ -17,3 +17,4 @@ pub mod quota;
 pub mod start;
 pub mod telemetry;
 pub mod transaction;
+mod watched;

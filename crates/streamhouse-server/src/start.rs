@@ -11,19 +11,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use streamhouse_metadata::metered::Metered;
 use streamhouse_metadata::model::topic::TopicLimits;
-use streamhouse_metadata::sqlite::{self, Location, SqliteOptions, SqliteStore};
+use streamhouse_metadata::sqlite::{self, Location, SqliteOptions, SqliteStore, Watched};
 use streamhouse_metadata::store::{MetadataStore, Registered, StoreError};
-use streamhouse_observability::families::{ClientSource, Operation};
-use streamhouse_observability::health::{Probe, WRITER_STALL_MAX};
+use streamhouse_observability::families::ClientSource;
+use streamhouse_observability::health::{Disk, WRITER_STALL_MAX};
 use streamhouse_observability::{Health, HealthHandle, Metrics};
 use streamhouse_storage::reader::{Reader, ReaderOptions, Tail};
 use streamhouse_storage::stores::identity::{IdentityError, check_identity};
 use streamhouse_storage::stores::local::LocalOptions;
-use streamhouse_storage::stores::retrying::AttemptObserver;
 use streamhouse_storage::stores::s3::S3Options;
 use streamhouse_storage::stores::{
     self, CheckError, OpenedStore, StoreOptions, StoreUrl, StoreUrlError, check,
@@ -52,6 +50,7 @@ use crate::listener::responses::ResponseMemory;
 use crate::quota::Quotas;
 use crate::telemetry::ClientTelemetry;
 use crate::transaction::{TransactionSettings, Transactions};
+use crate::watched::{Attempts, MetadataProbe, ObjectProbe};
 
 /// Memory for requests that are no Produce, decoded.
 const PLAIN_BYTES: u64 = 32 << 20;
@@ -60,6 +59,8 @@ const RESPONSES_OF_FULL_SIZE: u64 = 2;
 /// How long to wait before a store that is down is tried again.
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// The disk of the database is full when fewer are free: commits and its log would soon find no room.
+const METADATA_FREE_BYTES_MIN: u64 = 1 << 20;
 /// How far a sequential read is run ahead of on a store that is not this process's memory.
 const READ_AHEAD_BYTES: u64 = 16 << 20;
 
@@ -140,9 +141,10 @@ pub async fn start(house: House) -> Result<Running, StartError> {
     let objects_health = health.component("object_store");
     let listener_health = health.component("listener");
 
-    let metadata = open_metadata(&config, &metrics).await?;
+    let disk = health.disk();
+    let metadata = open_metadata(&config, &metrics, &metadata_health, &disk).await?;
     metadata_health.success();
-    let objects = open_objects(&config, &metrics, objects_health.clone())?;
+    let objects = open_objects(&config, &metrics, objects_health.clone(), &disk)?;
     wait_for_objects(&objects, metadata.cluster().id, &objects_health, &stop).await?;
     objects_health.set_probe(Arc::new(ObjectProbe(objects.clone())));
     metadata_health.set_probe(Arc::new(MetadataProbe(metadata.clone())));
@@ -285,9 +287,9 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         limits,
         config.connections_max,
         connections.clone(),
+        listener_health.clone(),
     );
-    let listener = tokio::spawn(accepting);
-    listener_health.success();
+    let listener = tokio::spawn(mourn(accepting, listener_health));
     health.running();
     Ok(Running {
         agent,
@@ -336,13 +338,29 @@ impl Running {
 
 // --- the stores -----------------------------------------------------------------------------------
 
-async fn open_metadata(config: &Config, metrics: &Metrics) -> Result<Arc<dyn MetadataStore>, StartError> {
+async fn open_metadata(
+    config: &Config,
+    metrics: &Metrics,
+    health: &HealthHandle,
+    disk: &Disk,
+) -> Result<Arc<dyn MetadataStore>, StartError> {
     let location = match config.metadata.strip_prefix("sqlite:") {
         Some(path) => Location::File(PathBuf::from(path)),
         None => Location::Memory,
     };
+    let room = match &location {
+        Location::File(path) => {
+            let directory = path.parent().unwrap_or(path).to_path_buf();
+            Some(disk.user(directory, METADATA_FREE_BYTES_MIN))
+        }
+        Location::Memory => None,
+    };
     let options = SqliteOptions {
         waits: Some(metrics.metadata.pool_wait()),
+        watched: Some(Watched {
+            store: health.clone(),
+            room,
+        }),
         ..SqliteOptions::new(location)
     };
     let opened = tokio::task::spawn_blocking(move || SqliteStore::open(options));
@@ -356,8 +374,13 @@ fn open_objects(
     config: &Config,
     metrics: &Arc<Metrics>,
     health: HealthHandle,
+    disk: &Disk,
 ) -> Result<OpenedStore, StartError> {
     let url: StoreUrl = config.object_store.parse()?;
+    let room = match &url {
+        StoreUrl::File(path) => Some(disk.user(path.clone(), config.flush_bytes)),
+        StoreUrl::Memory | StoreUrl::S3 { .. } => None,
+    };
     let options = StoreOptions {
         s3: S3Options {
             endpoint: config.s3_endpoint.clone(),
@@ -368,7 +391,7 @@ fn open_objects(
             sync: config.local_sync,
             ..LocalOptions::default()
         },
-        observer: Arc::new(Attempts(health)),
+        observer: Arc::new(Attempts { store: health, room }),
         ..StoreOptions::default()
     };
     Ok(stores::open(&url, options, metrics)?)
@@ -466,6 +489,15 @@ async fn supervise(
     }
 }
 
+/// Runs the listener. Its end before its time leaves an agent that nobody reaches: everything else goes on,
+/// and health says whose fault it is.
+async fn mourn(accepting: impl Future<Output = ()> + Send + 'static, health: HealthHandle) {
+    if let Err(error) = tokio::spawn(accepting).await {
+        tracing::error!(%error, "the Kafka listener ended abnormally");
+        health.down(&error.to_string());
+    }
+}
+
 fn hooks(
     abandoned: Abandoned,
     nudge: Nudge,
@@ -539,54 +571,18 @@ fn observe(metrics: &Arc<Metrics>, health: &Health, agent: &Arc<Agent>) {
         metadata: agent.metadata.clone(),
         metrics: metrics.clone(),
     }));
-    // The oldest batch grows no older while the writer makes progress.
     let watch = health.watch("writer", WRITER_STALL_MAX);
     let (writer, stopping) = (agent.writer.clone(), agent.stopping.clone());
     tokio::spawn(async move {
-        let mut last = Duration::ZERO;
+        let mut answered = 0;
         while !stopping.is_cancelled() {
-            let oldest = writer.oldest();
-            watch.set_queued(u64::from(oldest.is_some()));
-            if oldest.is_some_and(|age| age < last) {
-                watch.progress();
+            let seen = writer.progress();
+            watch.set_queued(u64::from(seen.waiting > 0));
+            if seen.answered != answered {
+                watch.progress_after(seen.last_wait);
             }
-            last = oldest.unwrap_or_default();
+            answered = seen.answered;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     });
-}
-
-/// Real traffic tells how the object store is.
-struct Attempts(HealthHandle);
-
-impl AttemptObserver for Attempts {
-    fn succeeded(&self, _: Operation) {
-        self.0.success();
-    }
-
-    fn failed(&self, _: Operation, error: &object_store::Error) {
-        self.0.failure(&error.to_string());
-    }
-}
-
-/// Asked when nobody has used the object store lately: whose it is.
-struct ObjectProbe(OpenedStore);
-
-#[async_trait]
-impl Probe for ObjectProbe {
-    async fn probe(&self) -> Result<(), String> {
-        let key = object_store::path::Path::from(stores::identity::IDENTITY_KEY);
-        let found = object_store::ObjectStoreExt::head(&self.0.store, &key).await;
-        found.map(|_| ()).map_err(|error| error.to_string())
-    }
-}
-
-struct MetadataProbe(Arc<dyn MetadataStore>);
-
-#[async_trait]
-impl Probe for MetadataProbe {
-    async fn probe(&self) -> Result<(), String> {
-        let now = self.0.now().await;
-        now.map(|_| ()).map_err(|error| error.to_string())
-    }
 }

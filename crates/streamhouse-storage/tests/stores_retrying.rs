@@ -17,19 +17,27 @@ use streamhouse_observability::{Metrics, MetricsOptions};
 use streamhouse_storage::stores::fault::{Stalled, find};
 use streamhouse_storage::stores::faulty::{Call, Faulty, Plan};
 use streamhouse_storage::stores::metered::Metered;
-use streamhouse_storage::stores::retrying::{AttemptObserver, Jitter, RetryPolicy, Retrying};
+use streamhouse_storage::stores::retrying::{
+    AttemptObserver, Jitter, ObservedAttempt, RetryPolicy, Retrying,
+};
 use tokio::time::Instant;
 
 /// What an observer saw: one letter an attempt, `+` answered, `-` failed.
-#[derive(Default)]
-struct Seen(Mutex<String>);
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<String>>);
 
 impl AttemptObserver for Seen {
-    fn succeeded(&self, _: Operation) {
+    fn begun(&self, _: Operation) -> Box<dyn ObservedAttempt> {
+        Box::new(self.clone())
+    }
+}
+
+impl ObservedAttempt for Seen {
+    fn succeeded(self: Box<Self>) {
         self.0.lock().push('+');
     }
 
-    fn failed(&self, _: Operation, _: &Error) {
+    fn failed(self: Box<Self>, _: &Error) {
         self.0.lock().push('-');
     }
 }

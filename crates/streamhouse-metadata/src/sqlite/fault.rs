@@ -1,10 +1,11 @@
 //! What a failure of SQLite means: the one place that reads its error codes.
 //!
-//! A full disk or a locked file changed nothing. A failed read, write or fsync, or a corrupt page, means
+//! A full disk or a locked file changed nothing. So did a log whose index found no room to grow: it grows
+//! before anything is written. A failed read, write or fsync, or a corrupt page, means
 //! that what is stored cannot be trusted any more: the process must stop. Everything unforeseen counts
 //! as damage too, because carrying on could break the promise.
 
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::store::admin::{AlterClientMetricsError, AlterConfigError, QuotaError};
 use crate::store::groups::GroupError;
@@ -14,9 +15,14 @@ use crate::store::{CommitError, StoreError, SwapError, TopicError};
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(error.to_string()),
+            Some(ErrorCode::SystemIoFailure)
+                if error.sqlite_error().map(|code| code.extended_code) == Some(ffi::SQLITE_IOERR_SHMSIZE) =>
+            {
+                Self::Full(error.to_string())
+            }
             Some(
-                ErrorCode::DiskFull
-                | ErrorCode::DatabaseBusy
+                ErrorCode::DatabaseBusy
                 | ErrorCode::DatabaseLocked
                 | ErrorCode::OutOfMemory
                 | ErrorCode::OperationInterrupted,
@@ -159,8 +165,6 @@ impl Fault for AlterClientMetricsError {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
 
     #[test]
@@ -177,12 +181,10 @@ mod tests {
         ] {
             assert!(matches!(meaning(code), StoreError::Damaged(_)), "{code}");
         }
-        for code in [
-            ffi::SQLITE_FULL,
-            ffi::SQLITE_BUSY,
-            ffi::SQLITE_LOCKED,
-            ffi::SQLITE_NOMEM,
-        ] {
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE] {
+            assert!(matches!(meaning(code), StoreError::Full(_)), "{code}");
+        }
+        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED, ffi::SQLITE_NOMEM] {
             assert!(matches!(meaning(code), StoreError::Unavailable(_)), "{code}");
         }
     }

@@ -20,6 +20,7 @@ mod objects;
 mod open;
 mod options;
 mod placed;
+mod presence;
 mod producers;
 mod retention;
 mod schema;
@@ -30,6 +31,7 @@ mod swap;
 mod threads;
 mod topics;
 mod transactions;
+mod watched;
 mod writer;
 
 use std::sync::Arc;
@@ -37,11 +39,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rusqlite::Connection;
+use streamhouse_observability::health::Access;
 
 pub use self::open::SqliteStore;
-pub use self::options::{Location, OpenError, SqliteOptions};
+pub use self::options::{Location, OpenError, SqliteOptions, Watched};
 use self::search::Found;
 use self::swap::SWAP_ROWS_MAX;
+use self::watched::Watch;
 use self::writer::Writer;
 use crate::ids::{IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::commit::{CommitAnswer, CommitRequest};
@@ -69,7 +73,15 @@ impl SqliteStore {
         T: Send + 'static,
         E: fault::Fault + From<StoreError> + Send + 'static,
     {
-        self.writer.run(|writer| writer.guard(job)).await?
+        let mut watch = Watch::begin(&self.shared, Access::Write);
+        let run = move |writer: &mut Writer| {
+            let before = writer.conn.total_changes();
+            let answer = writer.guard(job);
+            let wrote = writer.conn.total_changes() != before;
+            watch.ended(wrote, answer.as_ref().err().and_then(fault::Fault::fault));
+            answer
+        };
+        self.writer.run(run).await?
     }
 
     async fn read<T: Send + 'static>(
@@ -77,7 +89,15 @@ impl SqliteStore {
         job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         match &self.reader {
-            Some(reader) => reader.run(|reader| job(&reader.0)).await?,
+            Some(reader) => {
+                let mut watch = Watch::begin(&self.shared, Access::Read);
+                let run = move |reader: &mut open::Reader| {
+                    let answer = job(&reader.0);
+                    watch.ended(false, answer.as_ref().err());
+                    answer
+                };
+                reader.run(run).await?
+            }
             None => self.write(|writer| job(&writer.conn)).await,
         }
     }
@@ -127,6 +147,13 @@ impl MetadataStore for SqliteStore {
 
     async fn now(&self) -> Result<StoreTime, StoreError> {
         Ok(self.shared.now())
+    }
+
+    async fn probe(&self, write: bool) -> Result<(), StoreError> {
+        if write {
+            return self.write(|writer| watched::write_something(&writer.conn)).await;
+        }
+        self.read(watched::read_something).await
     }
 
     async fn register(&self, advertised: &str) -> Result<Registered, StoreError> {

@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::load::load;
 use super::lock::{self, StoreLock};
 use super::options::{Location, OpenError, SqliteOptions};
+use super::presence::Presence;
 use super::schema;
 use super::settle::Trim;
 use super::threads::{Lane, Owner};
@@ -59,9 +60,10 @@ impl SqliteStore {
         schema::configure_writer(&conn, &options)?;
         schema::migrate(&mut conn)?;
         let loaded = load(&conn).map_err(|error| match error {
-            StoreError::Unavailable(why) | StoreError::Unknown(why) | StoreError::Damaged(why) => {
-                OpenError::Corrupt(why)
-            }
+            StoreError::Unavailable(why)
+            | StoreError::Full(why)
+            | StoreError::Unknown(why)
+            | StoreError::Damaged(why) => OpenError::Corrupt(why),
         })?;
         let reader = match &path {
             Some(path) => Some(open_reader(path)?),
@@ -79,6 +81,7 @@ impl SqliteStore {
             None => (None, None),
         };
         let waits = options.waits.clone();
+        let presence = path.as_deref().map(Presence::of).transpose().map_err(io)?;
         let clock_ahead_ms = loaded.newest.saturating_sub(options.clock.now().0).max(0);
         let shared = Arc::new(Shared {
             hot: RwLock::new(loaded.hot),
@@ -99,6 +102,7 @@ impl SqliteStore {
             trim: Trim::from_start(),
             pressed: false,
             damaged: None,
+            presence,
             checkpoints,
             written_bytes: 0,
         };

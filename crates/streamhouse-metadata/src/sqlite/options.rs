@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use streamhouse_observability::Histogram;
+use streamhouse_observability::health::RoomHandle;
+use streamhouse_observability::{HealthHandle, Histogram};
 
 use crate::clock::{AnchoredClock, Clock};
 
@@ -40,6 +41,16 @@ pub struct SqliteOptions {
     pub clock: Arc<dyn Clock>,
     /// How long jobs wait for the thread that has the connection.
     pub waits: Option<Histogram>,
+    /// Told how the database answers.
+    pub watched: Option<Watched>,
+}
+
+/// Whom the store tells how it is. A full disk is the disk's fault, not the database's.
+#[derive(Clone)]
+pub struct Watched {
+    pub store: HealthHandle,
+    /// Where the database is a file.
+    pub room: Option<RoomHandle>,
 }
 
 impl SqliteOptions {
@@ -56,6 +67,7 @@ impl SqliteOptions {
             size_max_bytes: None,
             clock: Arc::new(AnchoredClock::new()),
             waits: None,
+            watched: None,
         }
     }
 }

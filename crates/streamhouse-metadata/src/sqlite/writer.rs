@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::fault::Fault;
 use super::hot::Hot;
 use super::options::SqliteOptions;
+use super::presence::Presence;
 use super::producers::ProducerCache;
 use super::settle::{Round, Trim};
 use super::threads::Owner;
@@ -56,18 +57,23 @@ pub(super) struct Writer {
     /// A round that the bound demanded goes on by itself.
     pub(super) pressed: bool,
     pub(super) damaged: Option<StoreError>,
+    /// `None` in memory.
+    pub(super) presence: Option<Presence>,
     pub(super) checkpoints: Option<SyncSender<()>>,
     pub(super) written_bytes: usize,
 }
 
 impl Writer {
-    /// Runs a job unless the store is damaged, and notes damage.
+    /// Runs a job unless the store is damaged or its file is gone, and notes damage.
     pub(super) fn guard<T, E: Fault + From<StoreError>>(
         &mut self,
         job: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
         if let Some(damaged) = &self.damaged {
             return Err(damaged.clone().into());
+        }
+        if let Some(presence) = &self.presence {
+            presence.check()?;
         }
         let result = job(self);
         if let Err(error) = &result

@@ -44,6 +44,9 @@ pub enum StoreError {
     /// Nothing was changed. May go better on another try.
     #[error("metadata store unavailable: {0}")]
     Unavailable(String),
+    /// Nothing was changed: the disk has no room. Goes better once somebody makes some.
+    #[error("no room for metadata: {0}")]
+    Full(String),
     /// The request was sent and its fate is not known: ask again with the same number.
     #[error("metadata store did not answer: {0}")]
     Unknown(String),
@@ -58,6 +61,7 @@ impl StoreError {
     pub fn error_type(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
+            Self::Full(_) => "full",
             Self::Unknown(_) => "unknown",
             Self::Damaged(_) => "damaged",
         }
@@ -121,6 +125,10 @@ pub trait MetadataStore:
 
     /// The store's clock.
     async fn now(&self) -> Result<StoreTime, StoreError>;
+
+    /// Shows that the store answers, at the least cost there is; with `write` that it stores. Changes
+    /// nothing that anybody reads.
+    async fn probe(&self, write: bool) -> Result<(), StoreError>;
 
     // --- incarnations -------------------------------------------------------------------------
 

@@ -105,6 +105,11 @@ impl MetadataStore for FlakyStore {
         self.inner.now().await
     }
 
+    async fn probe(&self, write: bool) -> Result<(), StoreError> {
+        self.up()?;
+        self.inner.probe(write).await
+    }
+
     async fn register(&self, advertised: &str) -> Result<Registered, StoreError> {
         self.up()?;
         self.inner.register(advertised).await

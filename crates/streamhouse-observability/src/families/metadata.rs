@@ -14,6 +14,8 @@ closed_label! {
     MetadataErrorType, "error_type" {
         /// Nothing was changed.
         Unavailable = "unavailable",
+        /// Nothing was changed: the disk is full.
+        Full = "full",
         /// Sent, and the fate is not known.
         Unknown = "unknown",
         /// What is stored cannot be trusted.
@@ -25,7 +27,7 @@ closed_label! {
 #[derive(Clone)]
 pub struct MetadataOperationMetrics {
     pub seconds: Histogram,
-    errors: [Counter; 3],
+    errors: [Counter; 4],
 }
 
 impl MetadataOperationMetrics {
@@ -68,6 +70,7 @@ impl MetadataMetrics {
     pub fn operation(&self, name: &'static str) -> MetadataOperationMetrics {
         let types = [
             MetadataErrorType::Unavailable,
+            MetadataErrorType::Full,
             MetadataErrorType::Unknown,
             MetadataErrorType::Damaged,
         ];

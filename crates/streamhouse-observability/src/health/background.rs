@@ -33,8 +33,9 @@ impl Health {
             loop {
                 let due = tokio::time::Instant::now() + HEARTBEAT_INTERVAL;
                 tokio::time::sleep_until(due).await;
-                stall.observe(due.elapsed());
-                watch.progress();
+                let late = due.elapsed();
+                stall.observe(late);
+                watch.progress_after(late);
             }
         })
     }

@@ -1,13 +1,14 @@
 //! The health of the agent: components that report, watches that must progress, verdicts for probes.
 //!
-//! Real traffic is the probe: whoever uses a component reports success or failure. Only when somebody
-//! asks for readiness and the last success is older than five seconds is a registered probe run, so
-//! an idle agent costs nothing. Liveness depends on nothing but this process's own watches and can be
+//! Real traffic is the probe: whoever uses a component says when an attempt begins and how it ends. Only
+//! when somebody asks for readiness and the last success is older than five seconds is a registered probe
+//! run, so an idle agent costs nothing. Liveness depends on nothing but this process's own watches and can be
 //! answered while the runtime hangs.
 //!
 //! The rules are in `rules.rs`; serving them over HTTP is the server's.
 
 mod background;
+mod disk;
 mod probe;
 mod progress;
 pub mod rules;
@@ -25,12 +26,13 @@ use crate::families::Metrics;
 use crate::registry::Sample;
 
 pub use background::HEARTBEAT_INTERVAL;
+pub use disk::{Disk, RoomHandle};
 pub use probe::{PROBE_TIMEOUT, Probe, SUCCESS_AGE_MAX};
 pub use progress::ProgressWatch;
-pub use rules::{ComponentState, Phase, Question, Scope, Status};
+pub use rules::{Access, ComponentState, Phase, Question, Scope, Status};
 
 use probe::ProbeSlot;
-use rules::Track;
+use rules::{AttemptId, Track};
 
 /// Time since some fixed moment.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -87,9 +89,57 @@ impl HealthHandle {
         self.0.track.lock().down(now, error);
     }
 
+    /// It is tried now. What is returned has to be told how it ended; dropped before, it says nothing.
+    pub fn begin(&self, access: Access) -> Attempt {
+        let now = (self.0.clock)();
+        let id = self.0.track.lock().begin(now, access);
+        Attempt {
+            component: self.0.clone(),
+            id,
+            access,
+        }
+    }
+
     /// What to run when somebody asks and no traffic has shown success lately.
     pub fn set_probe(&self, probe: Arc<dyn Probe>) {
         self.0.probe.set(probe);
+    }
+}
+
+/// A component that is being tried. For as long as it has no answer the component is suspected.
+#[must_use = "dropped, it says nothing"]
+pub struct Attempt {
+    component: Arc<Component>,
+    id: AttemptId,
+    access: Access,
+}
+
+impl Attempt {
+    /// It worked, and took the time since [`HealthHandle::begin`].
+    pub fn succeeded(self) {
+        let access = self.access;
+        self.succeeded_as(access);
+    }
+
+    /// It worked, but showed only this: a write that had nothing to write is a read.
+    pub fn succeeded_as(self, access: Access) {
+        let now = (self.component.clock)();
+        self.component
+            .track
+            .lock()
+            .attempt_succeeded(now, self.id, access);
+    }
+
+    /// See [`HealthHandle::failure`].
+    pub fn failed(self, error: &str) {
+        let now = (self.component.clock)();
+        self.component.track.lock().attempt_failed(now, self.id, error);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.component.track.lock().forget(self.id);
     }
 }
 
@@ -101,7 +151,18 @@ pub struct ComponentReport {
     pub scope: Scope,
     /// How long it has been in this state.
     pub since_seconds: u64,
+    /// How long the last success took, traffic's or a probe's; `null` before the first.
+    pub latency_seconds: Option<f64>,
+    /// How long ago that was.
+    pub last_success_age_seconds: Option<f64>,
+    /// Of the last failure; it stays after the component has healed.
     pub last_error: Option<String>,
+    pub last_error_age_seconds: Option<f64>,
+}
+
+/// Whole microseconds: more digits than anybody reads.
+fn seconds(duration: Duration) -> f64 {
+    Duration::from_micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)).as_secs_f64()
 }
 
 /// A verdict and what it rests on. Serialises to the body of the answer.
@@ -240,6 +301,8 @@ impl Health {
     /// Components and watches, sorted by name.
     fn reports(&self) -> Vec<ComponentReport> {
         let now = (self.0.clock)();
+        // A runtime that stands still hears no answers: that is its fault, not theirs who answer.
+        let heard = now.saturating_sub(self.runtime_silence());
         let mut reports: Vec<ComponentReport> = self
             .0
             .components
@@ -247,12 +310,17 @@ impl Health {
             .iter()
             .map(|(name, component)| {
                 let track = component.track.lock();
+                let age = |at: Duration| seconds(now.saturating_sub(at));
+                let (last_error, last_error_at) = track.last_error(heard).unzip();
                 ComponentReport {
                     component: name,
-                    state: track.state(now),
+                    state: track.state(heard),
                     scope: component.scope,
-                    since_seconds: track.in_state_for(now).as_secs(),
-                    last_error: track.last_error().map(str::to_owned),
+                    since_seconds: track.in_state_for(heard).as_secs(),
+                    latency_seconds: track.latency().map(seconds),
+                    last_success_age_seconds: track.last_success().map(age),
+                    last_error,
+                    last_error_age_seconds: last_error_at.map(age),
                 }
             })
             .collect();
@@ -271,6 +339,15 @@ impl Health {
         reports
     }
 
+    /// How long ago the runtime last showed that it runs; nothing where no heartbeat was ever started.
+    fn runtime_silence(&self) -> Duration {
+        let watches = self.0.watches.lock();
+        watches
+            .get(RUNTIME)
+            .map(ProgressWatch::since_progress)
+            .unwrap_or_default()
+    }
+
     fn watch_reports(&self) -> Vec<ComponentReport> {
         let watches = self.0.watches.lock();
         let report = |(name, watch): (&&'static str, &ProgressWatch)| {
@@ -284,7 +361,10 @@ impl Health {
                 },
                 scope: Scope::Agent,
                 since_seconds: stalled.unwrap_or_default().as_secs(),
+                latency_seconds: watch.took().map(seconds),
+                last_success_age_seconds: Some(seconds(watch.since_progress())),
                 last_error: stalled.map(|silent| format!("no progress for {} s", silent.as_secs())),
+                last_error_age_seconds: stalled.map(|_| 0.0),
             }
         };
         watches.iter().map(report).collect()

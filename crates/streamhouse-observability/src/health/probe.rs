@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Health, HealthHandle};
+use super::{Access, Health, HealthHandle};
 
 /// A component whose last success is younger than this is not probed.
 pub const SUCCESS_AGE_MAX: Duration = Duration::from_secs(5);
@@ -21,8 +21,9 @@ const PROBE_SPACING: Duration = Duration::from_secs(1);
 /// The cheapest use of a component that shows whether it works.
 #[async_trait]
 pub trait Probe: Send + Sync + 'static {
-    /// The error is shown to operators in the health report.
-    async fn probe(&self) -> Result<(), String>;
+    /// Asked to write only after a write failed: nothing else would show that it is well again. The error
+    /// is shown to operators in the health report.
+    async fn probe(&self, access: Access) -> Result<(), String>;
 }
 
 #[derive(Default)]
@@ -69,7 +70,7 @@ impl Health {
         for component in self.0.components.lock().values() {
             let last_success = component.track.lock().last_success();
             if let Some(probe) = component.probe.begin(now, last_success) {
-                running.push(self.run_probe(HealthHandle(component.clone()), probe));
+                running.push(self.run_probe(&HealthHandle(component.clone()), probe));
             }
         }
         futures::future::join_all(running).await;
@@ -77,23 +78,29 @@ impl Health {
 
     fn run_probe(
         &self,
-        handle: HealthHandle,
+        handle: &HealthHandle,
         probe: Arc<dyn Probe>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let runtime = self.0.runtime.lock().clone();
         // Not awaited in place: an asker who hangs up must not leave the slot taken.
         let ended = EndOnDrop(handle.clone());
+        let access = handle.0.track.lock().to_probe();
+        let attempt = handle.begin(access);
+        let health = self.clone();
         async move {
             let runtime = runtime.unwrap_or_else(tokio::runtime::Handle::current);
-            let mut task = runtime.spawn(async move { probe.probe().await });
+            let mut task = runtime.spawn(async move { probe.probe(access).await });
             let outcome = tokio::time::timeout(PROBE_TIMEOUT, &mut task).await;
             match outcome {
-                Ok(Ok(Ok(()))) => handle.success(),
-                Ok(Ok(Err(error))) => handle.failure(&error),
-                Ok(Err(panicked)) => handle.failure(&panicked.to_string()),
+                Ok(Ok(Ok(()))) => attempt.succeeded(),
+                Ok(Ok(Err(error))) => attempt.failed(&error),
+                Ok(Err(panicked)) => attempt.failed(&panicked.to_string()),
                 Err(_) => {
                     task.abort();
-                    handle.failure("the probe timed out");
+                    // Else the runtime had no time for it, which says nothing about the component.
+                    if health.runtime_silence() < PROBE_TIMEOUT / 2 {
+                        attempt.failed("the probe timed out");
+                    }
                 }
             }
             drop(ended);

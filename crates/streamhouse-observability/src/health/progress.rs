@@ -19,7 +19,11 @@ struct Inner {
     queued: AtomicU64,
     /// Nanoseconds on the clock.
     last_progress: AtomicU64,
+    /// Nanoseconds that it took; [`NEVER`] before the first.
+    took: AtomicU64,
 }
+
+const NEVER: u64 = u64::MAX;
 
 impl ProgressWatch {
     pub(super) fn new(clock: Clock, stall_max: Duration) -> Self {
@@ -28,6 +32,7 @@ impl ProgressWatch {
             stall_max,
             queued: AtomicU64::new(0),
             last_progress: AtomicU64::new(0),
+            took: AtomicU64::new(NEVER),
         }));
         watch.progress();
         watch
@@ -39,6 +44,27 @@ impl ProgressWatch {
         self.0
             .last_progress
             .store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// [`Self::progress`] of something that took this long.
+    pub fn progress_after(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(NEVER);
+        self.0.took.store(nanos, Relaxed);
+        self.progress();
+    }
+
+    /// How long what was finished last had taken.
+    #[must_use]
+    pub fn took(&self) -> Option<Duration> {
+        let nanos = self.0.took.load(Relaxed);
+        (nanos != NEVER).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// How long ago the last progress was.
+    #[must_use]
+    pub fn since_progress(&self) -> Duration {
+        let last = Duration::from_nanos(self.0.last_progress.load(Relaxed));
+        (self.0.clock)().saturating_sub(last)
     }
 
     /// How much work waits. Less than before is progress; the first work after none starts the time.
@@ -55,8 +81,7 @@ impl ProgressWatch {
         if self.0.queued.load(Relaxed) == 0 {
             return None;
         }
-        let last = Duration::from_nanos(self.0.last_progress.load(Relaxed));
-        let silent = (self.0.clock)().saturating_sub(last);
+        let silent = self.since_progress();
         (silent >= self.0.stall_max).then_some(silent)
     }
 }

@@ -1,16 +1,18 @@
 //! The rules of health, pure: what a component's reports make of it, and what the components make of
 //! the agent. Times are durations since the registry's start and come in as arguments.
 //!
-//! A component fails after three failures in a row, or ten seconds after a failure that no success
-//! followed. One success heals. Silence alone is no fault: an idle agent is healthy.
+//! A component fails after three failures in a row, or ten seconds after it was first tried in vain: an
+//! attempt that failed or has no answer yet, and no success since. One success heals, after a failed write
+//! only that of a write. Silence alone is no fault: an idle agent is healthy.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
 /// Failures in a row that make a component failed.
 pub const FAILURES_MAX: u32 = 3;
-/// How long after a first failure a component is failed, if no success came since.
+/// How long after a first attempt in vain a component is failed, if no success came since.
 pub const UNHEALED_MAX: Duration = Duration::from_secs(10);
 
 /// Whom a failed component concerns.
@@ -32,37 +34,72 @@ pub enum ComponentState {
     Failed,
 }
 
+/// What was tried. A write that went well shows that reads would, not the other way round: a full disk and
+/// a bucket that takes nothing more can still be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+}
+
+/// Names an attempt until it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AttemptId(u64);
+
 /// What is remembered of one component.
 #[derive(Clone, Debug, Default)]
 pub struct Track {
     last_success: Option<Duration>,
+    last_write: Option<Duration>,
+    /// Of the last success whose time was taken.
+    latency: Option<Duration>,
     /// The first success after the last failure, or the first at all.
     ok_since: Option<Duration>,
     failures: u32,
+    /// A write is among the failures: only a write heals.
+    write_failed: bool,
     first_failure: Option<Duration>,
     /// When the failures in a row became too many.
     given_up: Option<Duration>,
-    last_error: Option<String>,
+    last_error: Option<(String, Duration)>,
+    next_attempt: u64,
+    /// Attempts without an answer so far, and when they began.
+    underway: BTreeMap<AttemptId, (Access, Duration)>,
 }
 
 impl Track {
+    /// An attempt begins. While it has no answer it counts as one that fails.
+    pub fn begin(&mut self, now: Duration, access: Access) -> AttemptId {
+        let id = AttemptId(self.next_attempt);
+        self.next_attempt += 1;
+        self.underway.insert(id, (access, now));
+        id
+    }
+
+    /// Nobody waits for the attempt any more: it says nothing.
+    pub fn forget(&mut self, id: AttemptId) {
+        self.underway.remove(&id);
+    }
+
+    /// The attempt went well; `access` is what it turned out to be.
+    pub fn attempt_succeeded(&mut self, now: Duration, id: AttemptId, access: Access) {
+        let began = self.underway.remove(&id).map(|(_, began)| began);
+        self.succeeded(now, access, began.map(|began| now.saturating_sub(began)));
+    }
+
+    /// The attempt failed. What went well since it began counts more than how long it took.
+    pub fn attempt_failed(&mut self, now: Duration, id: AttemptId, error: &str) {
+        let (access, began) = self.underway.remove(&id).unwrap_or((Access::Write, now));
+        let since = began.max(self.covered(access).unwrap_or_default());
+        self.failed(now, since, access, error);
+    }
+
     pub fn success(&mut self, now: Duration) {
-        if self.failures > 0 || self.ok_since.is_none() {
-            self.ok_since = Some(now);
-        }
-        self.last_success = Some(now);
-        self.failures = 0;
-        self.first_failure = None;
-        self.given_up = None;
+        self.succeeded(now, Access::Write, None);
     }
 
     pub fn failure(&mut self, now: Duration, error: &str) {
-        self.failures = self.failures.saturating_add(1);
-        self.first_failure.get_or_insert(now);
-        if self.failures >= FAILURES_MAX {
-            self.given_up.get_or_insert(now);
-        }
-        self.last_error = Some(error.to_owned());
+        self.failed(now, now, Access::Read, error);
     }
 
     /// A fault that needs no repetition to be believed.
@@ -71,16 +108,57 @@ impl Track {
         self.given_up.get_or_insert(now);
     }
 
+    fn succeeded(&mut self, now: Duration, access: Access, took: Option<Duration>) {
+        if self.write_failed && access == Access::Read {
+            return;
+        }
+        if self.failures > 0 || self.ok_since.is_none() {
+            self.ok_since = Some(now);
+        }
+        self.last_success = Some(now);
+        if access == Access::Write {
+            self.last_write = Some(now);
+        }
+        self.latency = took.or(self.latency);
+        self.failures = 0;
+        self.write_failed = false;
+        self.first_failure = None;
+        self.given_up = None;
+    }
+
+    fn failed(&mut self, now: Duration, since: Duration, access: Access, error: &str) {
+        self.failures = self.failures.saturating_add(1);
+        self.write_failed |= access == Access::Write;
+        self.first_failure = Some(self.first_failure.map_or(since, |first| first.min(since)));
+        if self.failures >= FAILURES_MAX {
+            self.given_up.get_or_insert(now);
+        }
+        self.last_error = Some((error.to_owned(), now));
+    }
+
+    /// The last success that shows that such an access works.
+    fn covered(&self, access: Access) -> Option<Duration> {
+        match access {
+            Access::Read => self.last_success,
+            Access::Write => self.last_write,
+        }
+    }
+
+    /// Since when something has been tried and nothing like it went well.
+    fn unanswered_since(&self) -> Option<Duration> {
+        let each = self.underway.values();
+        each.map(|(access, began)| self.covered(*access).map_or(*began, |last| last.max(*began)))
+            .min()
+    }
+
     /// When the failures of now became a failed component, if they have.
     fn failed_since(&self, now: Duration) -> Option<Duration> {
-        let unhealed = self
-            .first_failure
+        let unhealed = [self.first_failure, self.unanswered_since()]
+            .into_iter()
+            .flatten()
             .map(|first| first + UNHEALED_MAX)
             .filter(|limit| *limit <= now);
-        match (self.given_up, unhealed) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        unhealed.chain(self.given_up).min()
     }
 
     #[must_use]
@@ -105,10 +183,31 @@ impl Track {
         self.last_success
     }
 
-    /// The error of the last failure; it stays readable after the component healed.
+    /// What a probe has to try for its success to heal.
     #[must_use]
-    pub fn last_error(&self) -> Option<&str> {
-        self.last_error.as_deref()
+    pub fn to_probe(&self) -> Access {
+        if self.write_failed {
+            Access::Write
+        } else {
+            Access::Read
+        }
+    }
+
+    /// How long the last success took.
+    #[must_use]
+    pub fn latency(&self) -> Option<Duration> {
+        self.latency
+    }
+
+    /// The error of the last failure and when it was; it stays readable after the component healed. An
+    /// answer that has been waited for too long is an error of now.
+    #[must_use]
+    pub fn last_error(&self, now: Duration) -> Option<(String, Duration)> {
+        let waited = now.saturating_sub(self.unanswered_since().unwrap_or(now));
+        if waited >= UNHEALED_MAX {
+            return Some((format!("no answer for {} s", waited.as_secs()), now));
+        }
+        self.last_error.clone()
     }
 }
 
@@ -218,7 +317,7 @@ mod tests {
         track.success(at(10));
         assert_eq!(track.state(at(10)), ComponentState::Ok);
         assert_eq!(track.in_state_for(at(12)), at(2));
-        assert_eq!(track.last_error(), Some("c"));
+        assert_eq!(track.last_error(at(12)), Some(("c".to_owned(), at(4))));
     }
 
     #[test]
@@ -239,6 +338,71 @@ mod tests {
         assert_eq!(track.state(at(29)), ComponentState::Ok);
         assert_eq!(track.state(at(30)), ComponentState::Failed);
         assert_eq!(track.in_state_for(at(33)), at(3));
+    }
+
+    #[test]
+    fn an_attempt_without_an_answer_fails_it_after_ten_seconds() {
+        let mut track = Track::default();
+        track.success(at(1));
+        let hanging = track.begin(at(20), Access::Write);
+        assert_eq!(track.state(at(29)), ComponentState::Ok);
+        assert_eq!(track.state(at(30)), ComponentState::Failed);
+        assert_eq!(track.in_state_for(at(33)), at(3));
+        assert_eq!(
+            track.last_error(at(33)),
+            Some(("no answer for 13 s".to_owned(), at(33)))
+        );
+        // It ends at last, and not well: the component does not come back for it.
+        track.attempt_failed(at(34), hanging, "timed out");
+        assert_eq!(track.state(at(34)), ComponentState::Failed);
+        assert_eq!(track.last_error(at(35)), Some(("timed out".to_owned(), at(34))));
+        let next = track.begin(at(35), Access::Write);
+        track.attempt_succeeded(at(37), next, Access::Write);
+        assert_eq!(track.state(at(37)), ComponentState::Ok);
+        assert_eq!(track.latency(), Some(at(2)));
+    }
+
+    #[test]
+    fn an_attempt_that_nobody_waits_for_says_nothing() {
+        let mut track = Track::default();
+        track.success(at(1));
+        let gone = track.begin(at(2), Access::Read);
+        track.forget(gone);
+        assert_eq!(track.state(at(1_000)), ComponentState::Ok);
+    }
+
+    #[test]
+    fn writes_that_hang_are_not_excused_by_reads_but_by_writes() {
+        let mut track = Track::default();
+        track.success(at(1));
+        track.begin(at(2), Access::Write);
+        for second in 3..12 {
+            let read = track.begin(at(second), Access::Read);
+            track.attempt_succeeded(at(second), read, Access::Read);
+        }
+        assert_eq!(track.state(at(12)), ComponentState::Failed);
+        let write = track.begin(at(12), Access::Write);
+        track.attempt_succeeded(at(13), write, Access::Write);
+        assert_eq!(track.state(at(22)), ComponentState::Ok);
+        assert_eq!(track.state(at(23)), ComponentState::Failed);
+    }
+
+    #[test]
+    fn after_a_failed_write_only_a_write_heals() {
+        let mut track = Track::default();
+        track.success(at(1));
+        assert_eq!(track.to_probe(), Access::Read);
+        let write = track.begin(at(2), Access::Write);
+        track.attempt_failed(at(2), write, "no room");
+        assert_eq!(track.to_probe(), Access::Write);
+        let read = track.begin(at(5), Access::Read);
+        track.attempt_succeeded(at(5), read, Access::Read);
+        assert_eq!(track.last_success(), Some(at(1)), "a probe stays due");
+        assert_eq!(track.state(at(12)), ComponentState::Failed);
+        let write = track.begin(at(13), Access::Write);
+        track.attempt_succeeded(at(13), write, Access::Write);
+        assert_eq!(track.state(at(13)), ComponentState::Ok);
+        assert_eq!(track.to_probe(), Access::Read);
     }
 
     #[test]

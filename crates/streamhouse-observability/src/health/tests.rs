@@ -123,17 +123,47 @@ fn queued_work_without_progress_for_a_minute_fails_liveness_and_readiness() {
 #[test]
 fn a_report_serialises_to_status_and_components_sorted_by_name() {
     let (health, seconds) = health();
-    health.component("metadata").success();
+    let metadata = health.component("metadata");
+    let attempt = metadata.begin(Access::Write);
+    seconds.store(2, Relaxed);
+    attempt.succeeded();
     health.component("listener").success();
     health.running();
-    seconds.store(3, Relaxed);
+    seconds.store(4, Relaxed);
+    metadata.failure("busy");
+    seconds.store(5, Relaxed);
     let json = serde_json::to_string(&health.ready()).unwrap();
     assert_eq!(
         json,
         "{\"status\":\"ok\",\"components\":[\
-         {\"component\":\"listener\",\"state\":\"ok\",\"scope\":\"agent\",\"since_seconds\":3,\"last_error\":null},\
-         {\"component\":\"metadata\",\"state\":\"ok\",\"scope\":\"shared\",\"since_seconds\":3,\"last_error\":null}]}"
+         {\"component\":\"listener\",\"state\":\"ok\",\"scope\":\"agent\",\"since_seconds\":3,\
+         \"latency_seconds\":null,\"last_success_age_seconds\":3.0,\
+         \"last_error\":null,\"last_error_age_seconds\":null},\
+         {\"component\":\"metadata\",\"state\":\"ok\",\"scope\":\"shared\",\"since_seconds\":3,\
+         \"latency_seconds\":2.0,\"last_success_age_seconds\":3.0,\
+         \"last_error\":\"busy\",\"last_error_age_seconds\":1.0}]}"
     );
+}
+
+#[test]
+fn a_dependency_that_hangs_is_failed_without_anybody_reporting_it() {
+    let (health, seconds) = health();
+    let store = health.component("object_store");
+    store.success();
+    health.running();
+    seconds.store(20, Relaxed);
+    let hanging = store.begin(Access::Write);
+    seconds.store(29, Relaxed);
+    assert_eq!(health.ready().status, Status::Ok);
+    seconds.store(30, Relaxed);
+    let report = health.ready();
+    assert_eq!(report.status, Status::Failed);
+    assert_eq!(
+        report.components[0].last_error.as_deref(),
+        Some("no answer for 10 s")
+    );
+    drop(hanging);
+    assert_eq!(health.ready().status, Status::Ok);
 }
 
 #[test]
@@ -170,7 +200,7 @@ struct Counted {
 
 #[async_trait]
 impl Probe for Counted {
-    async fn probe(&self) -> Result<(), String> {
+    async fn probe(&self, _: Access) -> Result<(), String> {
         self.runs.fetch_add(1, Relaxed);
         match (self.answer)() {
             Some(answer) => answer,
@@ -226,6 +256,59 @@ async fn a_hanging_probe_fails_after_two_seconds_and_does_not_pile_up() {
     );
 }
 
+#[tokio::test]
+async fn a_disk_is_full_for_everybody_until_each_who_found_it_full_has_found_room() {
+    let (health, seconds) = health();
+    let disk = health.disk();
+    let here = std::env::temp_dir();
+    let (objects, metadata) = (disk.user(here.clone(), 1), disk.user(here, 1));
+    health.running();
+    objects.full("no room for an object");
+    metadata.full("no room for a commit");
+    assert_eq!(health.ready_agent_scope().status, Status::Failed);
+    metadata.has_room();
+    assert_eq!(health.ready().status, Status::Failed);
+    objects.has_room();
+    assert_eq!(health.ready().status, Status::Ok);
+    // With nobody writing, a look at the free space says it.
+    let _huge = disk.user(std::env::temp_dir(), u64::MAX);
+    for round in 1..=3 {
+        seconds.store(10 * round, Relaxed);
+        health.probe_stale().await;
+    }
+    let report = health.ready();
+    assert_eq!(report.status, Status::Failed);
+    let error = report.components[0].last_error.clone().unwrap();
+    assert!(error.contains("bytes are free"), "{error}");
+}
+
+struct AskedFor(Mutex<Vec<Access>>);
+
+#[async_trait]
+impl Probe for AskedFor {
+    async fn probe(&self, access: Access) -> Result<(), String> {
+        self.0.lock().push(access);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_writes_only_after_a_write_failed() {
+    let (health, seconds) = health();
+    let store = health.component("object_store");
+    let probe = Arc::new(AskedFor(Mutex::default()));
+    store.set_probe(probe.clone());
+    store.success();
+    seconds.store(10, Relaxed);
+    health.probe_stale().await;
+    store.begin(Access::Write).failed("refused");
+    seconds.store(20, Relaxed);
+    health.probe_stale().await;
+    seconds.store(30, Relaxed);
+    health.probe_stale().await;
+    assert_eq!(*probe.0.lock(), [Access::Read, Access::Write, Access::Read]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_asker_who_goes_away_does_not_block_later_probes() {
     let (health, seconds) = health();
@@ -237,6 +320,28 @@ async fn an_asker_who_goes_away_does_not_block_later_probes() {
     seconds.store(5, Relaxed);
     health.probe_stale().await;
     assert_eq!(probe.runs.load(Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_runtime_is_blamed_alone() {
+    let (health, seconds) = health();
+    let metrics = Metrics::new(MetricsOptions::default());
+    let store = health.component("object_store");
+    store.success();
+    store.set_probe(probe(|| None));
+    health.running();
+    let heartbeat = health.start_heartbeat(&metrics);
+    tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+    // Its answer may be here, and nobody hears it.
+    let _unheard = store.begin(Access::Write);
+    heartbeat.abort();
+    for second in [6, 9, 12, 15] {
+        seconds.store(second, Relaxed);
+        health.probe_stale().await;
+    }
+    assert_eq!(state(&health.ready(), "runtime"), ComponentState::Failed);
+    assert_eq!(state(&health.ready(), "object_store"), ComponentState::Ok);
+    assert_eq!(health.ready_agent_scope().status, Status::Failed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -99,7 +99,9 @@ pub enum GroupFault {
 impl From<StoreError> for GroupFault {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(why) | StoreError::Damaged(why) => Self::Store(why),
+            StoreError::Unavailable(why) | StoreError::Full(why) | StoreError::Damaged(why) => {
+                Self::Store(why)
+            }
             StoreError::Unknown(why) => Self::StoreUnknown(why),
         }
     }

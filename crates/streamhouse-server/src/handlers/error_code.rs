@@ -299,7 +299,7 @@ pub fn read(error: &ReadError) -> ResponseError {
 pub fn store(error: &StoreError) -> ResponseError {
     match error {
         // Retriable, and makes clients ask for metadata again.
-        StoreError::Unavailable(_) => ResponseError::KafkaStorageError,
+        StoreError::Unavailable(_) | StoreError::Full(_) => ResponseError::KafkaStorageError,
         StoreError::Unknown(_) => ResponseError::RequestTimedOut,
         StoreError::Damaged(_) => ResponseError::UnknownServerError,
     }

@@ -1,7 +1,8 @@
 //! The Kafka listener: accepts connections and serves each in a task of its own.
 //!
 //! `frames` cuts the stream, `budget` bounds its memory and `responses` that of the answers, `guard` and
-//! `wire` read what strangers wrote, `connection` keeps the order. Here: how many connections there may
+//! `wire` read what strangers wrote, `connection` keeps the order, `pulse` shows health that connections are
+//! accepted. Here: how many connections there may
 //! be, and how they end. Accepting goes on whatever fails: running out of descriptors costs the newcomer
 //! its connection, not the listener its life.
 
@@ -9,6 +10,7 @@ pub mod budget;
 pub mod connection;
 pub mod frames;
 pub mod guard;
+mod pulse;
 pub mod responses;
 pub mod wire;
 
@@ -17,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use streamhouse_observability::Gauge;
 use streamhouse_observability::families::RejectReason;
+use streamhouse_observability::{Gauge, HealthHandle, logging};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +30,7 @@ use crate::handlers::SERVED;
 use crate::handlers::context::Agent;
 use connection::Shared;
 use frames::Limits;
+use pulse::Pulse;
 
 /// Pause after an accept that failed: descriptors come back, and a tight loop would only burn CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -59,7 +62,9 @@ pub async fn run(
     limits: Limits,
     connections_max: usize,
     connections: TaskTracker,
+    health: HealthHandle,
 ) {
+    let mut pulse = Pulse::new(health);
     let slots = Arc::new(Semaphore::new(connections_max));
     let apis = SERVED.iter().map(|served| {
         let name: &'static str = api_name(served.api);
@@ -88,10 +93,12 @@ pub async fn run(
                 }
                 continue;
             }
+            () = pulse.felt() => continue,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
+                pulse.accepted();
                 let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
                     agent.metrics.connections.rejected(RejectReason::Limit).inc();
                     tracing::debug!(%peer, connections_max, "connection refused: there are too many");
@@ -101,7 +108,10 @@ pub async fn run(
                 start(&shared, &connections, stream, peer, &severed, counted);
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                pulse.refused(&error);
+                if let Some(suppressed) = logging::admit("accept", error.kind().to_string().as_str(), "") {
+                    tracing::warn!(%error, suppressed, "a connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

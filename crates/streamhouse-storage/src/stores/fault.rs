@@ -12,6 +12,8 @@ use object_store::client::HttpError;
 use super::local::LocalError;
 use super::s3::Refusal;
 
+const RANGE_NOT_SATISFIABLE: u16 = 416;
+
 /// How to take a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -60,6 +62,23 @@ fn is_transient(error: &Error) -> bool {
     find::<Stalled>(error).is_some()
         || find::<WrongLength>(error).is_some()
         || find::<HttpError>(error).is_some()
+}
+
+/// Whether the store works and only this object does not: its file is shorter than it has to be, the range
+/// lies beyond its end, its name is none.
+pub fn concerns_one_object(error: &Error) -> bool {
+    if let Some(local) = find::<LocalError>(error) {
+        return matches!(
+            local,
+            LocalError::Short { .. } | LocalError::Range(_) | LocalError::BadKey { .. } | LocalError::GivenUp
+        );
+    }
+    find::<Refusal>(error).is_some_and(|refusal| refusal.status == RANGE_NOT_SATISFIABLE)
+}
+
+/// Whether there was no room on the local disk.
+pub fn is_disk_full(error: &Error) -> bool {
+    matches!(find::<LocalError>(error), Some(LocalError::DiskFull { .. }))
 }
 
 /// The first error of type `T` among an error and its sources.
@@ -125,6 +144,27 @@ mod tests {
                 "{status} {code}"
             );
         }
+    }
+
+    #[test]
+    fn a_broken_object_is_no_broken_store() {
+        let short = LocalError::Short {
+            path: "objects/1".into(),
+            position: 0,
+            wanted: 2,
+            actual: 1,
+        };
+        assert!(concerns_one_object(&short.into()));
+        assert!(concerns_one_object(&refusal(416, "InvalidRange")));
+        for error in [refusal(503, "SlowDown"), refusal(403, "AccessDenied")] {
+            assert!(!concerns_one_object(&error), "{error}");
+        }
+        let full = LocalError::DiskFull {
+            path: "objects/1".into(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        let full = object_store::Error::from(full);
+        assert!(is_disk_full(&full) && !concerns_one_object(&full));
     }
 
     #[test]

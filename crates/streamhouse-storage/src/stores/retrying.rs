@@ -37,12 +37,17 @@ const NAME: &str = "Retrying";
 /// Deletes of one `delete_stream` in flight.
 const CONCURRENT_DELETES_MAX: usize = 10;
 
-/// Told how attempts end; passive health is made of it. Called on the path of every request: it must
-/// neither block nor take long.
+/// Told when attempts begin and how they end; passive health is made of it. Called on the path of every
+/// request: it must neither block nor take long.
 pub trait AttemptObserver: Send + Sync + 'static {
+    fn begun(&self, operation: Operation) -> Box<dyn ObservedAttempt>;
+}
+
+/// One attempt under way. Dropped before it has ended: whoever asked has gone.
+pub trait ObservedAttempt: Send {
     /// The store answered, be it with "no such key".
-    fn succeeded(&self, operation: Operation);
-    fn failed(&self, operation: Operation, error: &Error);
+    fn succeeded(self: Box<Self>);
+    fn failed(self: Box<Self>, error: &Error);
 }
 
 /// Observes nothing.
@@ -50,8 +55,14 @@ pub trait AttemptObserver: Send + Sync + 'static {
 pub struct Ignore;
 
 impl AttemptObserver for Ignore {
-    fn succeeded(&self, _: Operation) {}
-    fn failed(&self, _: Operation, _: &Error) {}
+    fn begun(&self, _: Operation) -> Box<dyn ObservedAttempt> {
+        Box::new(Self)
+    }
+}
+
+impl ObservedAttempt for Ignore {
+    fn succeeded(self: Box<Self>) {}
+    fn failed(self: Box<Self>, _: &Error) {}
 }
 
 /// See the module's head.
@@ -122,9 +133,10 @@ impl Context {
             let limit = patience
                 .attempt
                 .min(deadline.saturating_duration_since(Instant::now()));
+            let observed = self.observer.begun(operation);
             let error = match timeout(limit, attempt()).await {
                 Ok(Ok(answer)) => {
-                    self.observer.succeeded(operation);
+                    observed.succeeded();
                     return Ok(answer);
                 }
                 Ok(Err(error)) => error,
@@ -132,10 +144,10 @@ impl Context {
             };
             let fault = judge(&error);
             if fault == Fault::Expected {
-                self.observer.succeeded(operation);
+                observed.succeeded();
                 return Err(error);
             }
-            self.observer.failed(operation, &error);
+            observed.failed(&error);
             let pause = self.jitter.spread(backoff);
             let time_left = deadline.saturating_duration_since(Instant::now()) > pause;
             if fault == Fault::Lasting || !time_left {

@@ -4,8 +4,9 @@ use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use streamhouse_metadata::ids::TopicPartition;
@@ -96,6 +97,37 @@ impl Future for PendingAppend {
     }
 }
 
+/// What went in and what has its answer, whatever that is: giving up and withdrawing are progress as well.
+#[derive(Default)]
+pub(super) struct Answers {
+    accepted: AtomicU64,
+    answered: AtomicU64,
+    /// Of the last answered request, in nanoseconds.
+    last_wait: AtomicU64,
+}
+
+/// How far the writer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Batches that have no answer.
+    pub waiting: u64,
+    /// Batches that have got one since the start.
+    pub answered: u64,
+    /// How long the last answered request had waited.
+    pub last_wait: Duration,
+}
+
+impl Answers {
+    pub(super) fn progress(&self) -> Progress {
+        let answered = self.answered.load(Ordering::Acquire);
+        Progress {
+            waiting: self.accepted.load(Ordering::Acquire).saturating_sub(answered),
+            answered,
+            last_wait: Duration::from_nanos(self.last_wait.load(Ordering::Relaxed)),
+        }
+    }
+}
+
 /// Collects the results of one append call.
 struct Request {
     remaining: AtomicUsize,
@@ -103,6 +135,8 @@ struct Request {
     answer: Mutex<Option<oneshot::Sender<(Results, Journey)>>>,
     /// Of all its batches, which mostly are slices of one frame.
     bytes: usize,
+    accepted_at: Instant,
+    answers: Arc<Answers>,
 }
 
 /// Equal for the batches of one request.
@@ -127,10 +161,13 @@ impl Reply {
 
     pub(super) fn send(self, result: Result<Appended, AppendError>, journey: Journey) {
         self.request.results.lock()[self.position] = result;
+        self.request.answers.answered.fetch_add(1, Ordering::AcqRel);
         if self.request.remaining.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(answer) = self.request.answer.lock().take()
         {
             let results = std::mem::take(&mut *self.request.results.lock());
+            let waited = u64::try_from(self.request.accepted_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.request.answers.last_wait.store(waited, Ordering::Relaxed);
             // Nobody waits any more where the connection is gone.
             let _ = answer.send((results, journey));
         }
@@ -150,16 +187,19 @@ pub(super) struct Pending {
     _permit: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-pub(super) fn pending(batches: Vec<Append>) -> (Vec<Pending>, PendingAppend) {
+pub(super) fn pending(batches: Vec<Append>, answers: &Arc<Answers>) -> (Vec<Pending>, PendingAppend) {
     let (sender, receiver) = oneshot::channel();
     let count = batches.len();
+    let accepted_at = Instant::now();
+    answers.accepted.fetch_add(count as u64, Ordering::AcqRel);
     let request = Arc::new(Request {
         remaining: AtomicUsize::new(count),
         results: Mutex::new(vec![Err(AppendError::Stopping); count]),
         answer: Mutex::new(Some(sender)),
         bytes: batches.iter().map(|append| append.batch.bytes.len()).sum(),
+        accepted_at,
+        answers: answers.clone(),
     });
-    let accepted_at = Instant::now();
     let pending = batches
         .into_iter()
         .enumerate()

@@ -29,11 +29,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use append::{Append, AppendError, Appended, PartitionHandles, PendingAppend, Results};
+pub use append::{Append, AppendError, Appended, PartitionHandles, PendingAppend, Progress, Results};
 pub use journey::Journey;
 
 use crate::object::Counters;
 use crate::reader::Tail;
+use append::Answers;
 use buffer::Buffer;
 use pipeline::{Pipeline, refuse};
 
@@ -92,6 +93,7 @@ struct Shared {
 /// The door of the write path. Cheap to share; [`Writer::close`] ends it.
 pub struct Writer {
     shared: Arc<Shared>,
+    answers: Arc<Answers>,
     identity: watch::Receiver<Identity>,
     metrics: Arc<Metrics>,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -120,6 +122,7 @@ impl Writer {
         let task = Mutex::new(Some(tokio::spawn(pipeline.run())));
         Ok(Self {
             shared,
+            answers: Arc::default(),
             identity,
             metrics,
             task,
@@ -128,7 +131,7 @@ impl Writer {
 
     /// Takes batches in the order of the calls; the answer has one entry a batch, in order.
     pub fn append(&self, batches: Vec<Append>) -> PendingAppend {
-        let (pending, answer) = append::pending(batches);
+        let (pending, answer) = append::pending(batches, &self.answers);
         let pushed = self.shared.buffer.lock().push(pending);
         match pushed {
             Ok(true) => self.shared.wake.notify_one(),
@@ -155,6 +158,12 @@ impl Writer {
         queued
             .or(self.shared.buffer.lock().oldest())
             .map(|since| since.elapsed())
+    }
+
+    /// What health is told: whether something waits, and whether anything moves.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.answers.progress()
     }
 
     /// Refuses new batches, flushes what is held, and returns when every batch has its answer.

@@ -159,9 +159,9 @@ impl CompactionTask {
         let mut tries = 1;
         loop {
             match self.parts.metadata.swap(swap.clone()).await {
-                Err(SwapError::Store(StoreError::Unavailable(_) | StoreError::Unknown(_)))
-                    if tries < SWAP_TRIES_MAX =>
-                {
+                Err(SwapError::Store(
+                    StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::Unknown(_),
+                )) if tries < SWAP_TRIES_MAX => {
                     tokio::time::sleep(SWAP_PAUSE * tries).await;
                     tries += 1;
                 }

@@ -91,7 +91,9 @@ impl Pipeline {
                 tracing::error!(%error, "the metadata store cannot be trusted");
                 self.give_up(&error);
             }
-            Err(CommitError::Store(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_)))) => {
+            Err(CommitError::Store(
+                error @ (StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::Unknown(_)),
+            )) => {
                 if let Some(suppressed) = logging::admit("commit", error.error_type(), "") {
                     let error_type = error.error_type();
                     tracing::warn!(
