@@ -4,43 +4,15 @@ A real Prometheus judges the rules as they are, but for time: ranges, delays and
 minutes become seconds. Thresholds stay. What takes days, and a healthy day, test_rules.py plays with promtool.
 """
 
-import re
-from pathlib import Path
-
 import pytest
-import yaml
 from confluent_kafka import TopicPartition
 
+from harness.alerts import hurried
 from harness.clients import consumer, create_topic, producer, send_all, unique
 from harness.process import wait_until
 from harness.prometheus import Prometheus
 
 pytestmark = pytest.mark.ours
-
-RULES = Path(__file__).resolve().parents[2] / "observability/prometheus/rules"
-FASTER = 30
-SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-def scaled(duration: str) -> str:
-    # At least three scrapes, which a rate needs on a busy machine.
-    return f"{max(3, int(duration[:-1]) * SECONDS[duration[-1]] // FASTER)}s"
-
-
-def hurried(directory: Path) -> list[Path]:
-    """Copies of the alerts in which time runs faster."""
-    written = []
-    for name in ("asked_for.yml", "alerts.yml"):
-        content = yaml.safe_load((RULES / name).read_text())
-        for rule in (rule for group in content["groups"] for rule in group["rules"]):
-            rule["expr"] = re.sub(r"\[(\d+[smhdw])\]", lambda found: f"[{scaled(found[1])}]", rule["expr"])
-            rule["expr"] = re.sub(r"offset (\d+[smhdw])", lambda found: f"offset {scaled(found[1])}", rule["expr"])
-            if "for" in rule:
-                rule["for"] = scaled(rule["for"])
-        directory.mkdir(parents=True, exist_ok=True)
-        written.append(directory / name)
-        written[-1].write_text(yaml.safe_dump(content, width=10_000))
-    return written
 
 
 def test_alerts_fire_when_their_fault_is_there_and_end_with_it(new_broker, proxy, tmp_path):
