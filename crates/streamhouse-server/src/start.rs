@@ -50,7 +50,7 @@ use crate::listener::responses::ResponseMemory;
 use crate::quota::Quotas;
 use crate::telemetry::ClientTelemetry;
 use crate::transaction::{TransactionSettings, Transactions};
-use crate::watched::{Attempts, MetadataProbe, ObjectProbe};
+use crate::watched::{Attempts, MetadataProbe, ObjectProbe, watch_writer};
 
 /// Memory for requests that are no Produce, decoded.
 const PLAIN_BYTES: u64 = 32 << 20;
@@ -572,17 +572,5 @@ fn observe(metrics: &Arc<Metrics>, health: &Health, agent: &Arc<Agent>) {
         metrics: metrics.clone(),
     }));
     let watch = health.watch("writer", WRITER_STALL_MAX);
-    let (writer, stopping) = (agent.writer.clone(), agent.stopping.clone());
-    tokio::spawn(async move {
-        let mut answered = 0;
-        while !stopping.is_cancelled() {
-            let seen = writer.progress();
-            watch.set_queued(u64::from(seen.waiting > 0));
-            if seen.answered != answered {
-                watch.progress_after(seen.last_wait);
-            }
-            answered = seen.answered;
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    });
+    tokio::spawn(watch_writer(agent.writer.clone(), watch, agent.stopping.clone()));
 }

@@ -1,20 +1,29 @@
-//! What tells health how the stores are: real traffic first, a probe where there is none.
+//! What tells health how the stores and the writer are: real traffic first, a probe where there is none.
 //!
 //! PUTs are writes, GETs and HEADs reads. Deletes and listings say nothing: only upkeep asks for them, and a
 //! task that fails keeps no client waiting. An object that is broken says nothing about the store either, and
 //! what fails for want of room is the disk's fault. The rules are in `streamhouse-observability`.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use object_store::ObjectStoreExt as _;
 use streamhouse_metadata::store::MetadataStore;
-use streamhouse_observability::HealthHandle;
 use streamhouse_observability::families::Operation;
 use streamhouse_observability::health::{Access, Attempt, Probe, RoomHandle};
+use streamhouse_observability::{HealthHandle, ProgressWatch};
 use streamhouse_storage::stores::fault::{concerns_one_object, is_disk_full};
 use streamhouse_storage::stores::retrying::{AttemptObserver, ObservedAttempt};
 use streamhouse_storage::stores::{OpenedStore, check, identity};
+use streamhouse_storage::writer::Writer;
+use tokio_util::sync::CancellationToken;
+
+/// How often the writer is looked at.
+const WRITER_LOOK: Duration = Duration::from_secs(1);
 
 /// The attempts of the object store.
 pub(crate) struct Attempts {
@@ -87,5 +96,19 @@ impl Probe for MetadataProbe {
     async fn probe(&self, access: Access) -> Result<(), String> {
         let probed = self.0.probe(access == Access::Write).await;
         probed.map_err(|error| error.to_string())
+    }
+}
+
+/// Looks whether batches wait and whether any has got its answer, until the agent stops.
+pub(crate) async fn watch_writer(writer: Arc<Writer>, watch: ProgressWatch, stopping: CancellationToken) {
+    let mut answered = 0;
+    while !stopping.is_cancelled() {
+        let seen = writer.progress();
+        watch.set_queued(seen.waiting);
+        if seen.answered != answered {
+            watch.progress_after(seen.last_wait);
+        }
+        answered = seen.answered;
+        tokio::time::sleep(WRITER_LOOK).await;
     }
 }

@@ -36,6 +36,7 @@ struct User {
 #[derive(Clone)]
 pub struct RoomHandle {
     handle: HealthHandle,
+    users: Arc<Mutex<Vec<User>>>,
     full: Arc<AtomicU64>,
     bit: u64,
 }
@@ -68,6 +69,7 @@ impl Disk {
         handle.success();
         RoomHandle {
             handle,
+            users: self.users.clone(),
             full: self.full.clone(),
             bit,
         }
@@ -81,10 +83,15 @@ impl RoomHandle {
         self.handle.down(error);
     }
 
-    /// Something was written. Heals once everybody who found no room has found some.
+    /// Something was written. Heals once everybody who found no room has found some, and there is as much as
+    /// is needed: what is small, or goes where something was before, is still written to a full disk.
     pub fn has_room(&self) {
-        if self.full.load(Relaxed) & self.bit != 0 && self.full.fetch_and(!self.bit, Relaxed) == self.bit {
-            self.handle.success();
+        if self.full.load(Relaxed) & self.bit == 0 || self.full.fetch_and(!self.bit, Relaxed) != self.bit {
+            return;
+        }
+        match look(&self.users.lock()) {
+            Ok(()) => self.handle.success(),
+            Err(error) => self.handle.down(&error),
         }
     }
 }
@@ -96,9 +103,13 @@ impl Probe for FreeSpace {
     async fn probe(&self, _: Access) -> Result<(), String> {
         let users = self.0.lock().clone();
         // A network disk may hang, and must not take the runtime with it.
-        let looked = tokio::task::spawn_blocking(move || users.iter().try_for_each(User::look));
+        let looked = tokio::task::spawn_blocking(move || look(&users));
         looked.await.unwrap_or_else(|error| Err(error.to_string()))
     }
+}
+
+fn look(users: &[User]) -> Result<(), String> {
+    users.iter().try_for_each(User::look)
 }
 
 impl User {

@@ -75,6 +75,12 @@ impl ProgressWatch {
         }
     }
 
+    /// What was said last.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.0.queued.load(Relaxed)
+    }
+
     /// How long queued work has seen no progress, once that is too long.
     #[must_use]
     pub fn stalled_for(&self) -> Option<Duration> {

@@ -258,7 +258,7 @@ async fn a_hanging_probe_fails_after_two_seconds_and_does_not_pile_up() {
 
 #[tokio::test]
 async fn a_disk_is_full_for_everybody_until_each_who_found_it_full_has_found_room() {
-    let (health, seconds) = health();
+    let (health, _) = health();
     let disk = health.disk();
     let here = std::env::temp_dir();
     let (objects, metadata) = (disk.user(here.clone(), 1), disk.user(here, 1));
@@ -270,8 +270,18 @@ async fn a_disk_is_full_for_everybody_until_each_who_found_it_full_has_found_roo
     assert_eq!(health.ready().status, Status::Failed);
     objects.has_room();
     assert_eq!(health.ready().status, Status::Ok);
-    // With nobody writing, a look at the free space says it.
-    let _huge = disk.user(std::env::temp_dir(), u64::MAX);
+    // What finds a place on a disk that is all but full does not make room.
+    let huge = disk.user(std::env::temp_dir(), u64::MAX);
+    huge.full("no room");
+    huge.has_room();
+    assert_eq!(health.ready().status, Status::Failed);
+}
+
+#[tokio::test]
+async fn a_disk_that_nobody_writes_to_is_full_when_little_is_free() {
+    let (health, seconds) = health();
+    let _huge = health.disk().user(std::env::temp_dir(), u64::MAX);
+    health.running();
     for round in 1..=3 {
         seconds.store(10 * round, Relaxed);
         health.probe_stale().await;

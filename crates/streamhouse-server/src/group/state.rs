@@ -87,6 +87,14 @@ pub struct SyncReply {
     pub assignment: Bytes,
 }
 
+/// A member that is out of its group because it was not heard of in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lapsed {
+    pub member: MemberId,
+    pub client_id: String,
+    pub client_host: String,
+}
+
 /// What a step leads to.
 #[derive(Debug, Default)]
 pub struct Step {
@@ -95,6 +103,8 @@ pub struct Step {
     pub store: bool,
     /// A generation was completed.
     pub rebalanced: bool,
+    /// For the log: nobody else says why a partition is not read any more.
+    pub lapsed: Vec<Lapsed>,
 }
 
 impl Step {
@@ -102,6 +112,7 @@ impl Step {
         self.answers.extend(then.answers);
         self.store |= then.store;
         self.rebalanced |= then.rebalanced;
+        self.lapsed.extend(then.lapsed);
         self
     }
 
@@ -423,6 +434,8 @@ impl Group {
             return;
         }
         let absent = |member: &Member| member.joining.is_none() && member.profile.instance.is_none();
+        let gone = self.members.iter().filter(|(_, member)| absent(member));
+        step.lapsed.extend(gone.filter_map(|(id, _)| self.lapsed(id)));
         self.members.retain(|_, member| !absent(member));
         if !self.members.is_empty() && self.members.values().all(|member| member.joining.is_none()) {
             // Only static members, none of whom came: their sessions decide.
@@ -662,6 +675,15 @@ impl Group {
         self.advance(now, step);
     }
 
+    fn lapsed(&self, id: &str) -> Option<Lapsed> {
+        let profile = &self.members.get(id)?.profile;
+        Some(Lapsed {
+            member: id.to_owned(),
+            client_id: profile.client_id.clone(),
+            client_host: profile.client_host.clone(),
+        })
+    }
+
     /// Lets time pass: sessions, pending ids and phases that have run out.
     pub fn tick(&mut self, now: Millis) -> Step {
         let mut step = Step::default();
@@ -677,6 +699,7 @@ impl Group {
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
+            step.lapsed.extend(self.lapsed(&id));
             self.remove(now, &id, &mut step);
         }
         self.advance(now, &mut step);

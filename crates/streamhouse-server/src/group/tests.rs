@@ -36,6 +36,10 @@ fn joined(step: &Step, ticket: u64) -> Result<JoinReply, GroupFault> {
     }
 }
 
+fn lapsed(step: &Step) -> Vec<&str> {
+    step.lapsed.iter().map(|each| each.member.as_str()).collect()
+}
+
 fn assignment(step: &Step, ticket: u64) -> Result<Bytes, GroupFault> {
     let found = step.answers.iter().find(|(at, _)| *at == ticket);
     match found {
@@ -149,7 +153,8 @@ fn a_session_that_expires_costs_the_member_its_place() {
     group.heartbeat(12_000, "a", None, 1).unwrap();
     // a synced last, b a millisecond before.
     assert_eq!(group.next_deadline(), Some(13_011));
-    group.tick(13_011);
+    let step = group.tick(13_011);
+    assert_eq!(lapsed(&step), ["b"]);
     assert_eq!(group.phase, Phase::PreparingRebalance);
     assert_eq!(group.require_member("b", None), Err(GroupFault::UnknownMember));
     let step = group.join(13_500, 7, joining("a", "", None));
@@ -209,6 +214,7 @@ fn members_that_do_not_come_back_in_time_are_left_behind() {
     let step = group.tick(65_000);
     let reply = joined(&step, 6).unwrap();
     assert_eq!(reply.generation, 2);
+    assert_eq!(lapsed(&step), ["a"]);
     assert_eq!(group.members.len(), 2, "{:?}", group.members.keys());
 }
 

@@ -19,7 +19,7 @@ use super::assignor::{Assignor, Wish};
 use super::member::{AWAY, ClassicSide, Member, MemberState, Profile, Standing};
 use super::subscription::{Pattern, Subscription, TopicView};
 use crate::group::embedded::Named;
-use crate::group::state::{Millis, Step};
+use crate::group::state::{Lapsed, Millis, Step};
 use crate::group::{GroupFault, MemberId};
 
 /// Bounds that the operator sets.
@@ -520,6 +520,15 @@ impl ConsumerGroup {
         let members = self.members.iter().filter(|(_, member)| late(member));
         let gone: Vec<MemberId> = members.map(|(id, _)| id.clone()).collect();
         if !gone.is_empty() {
+            let lapsed = gone.iter().filter_map(|id| {
+                let profile = &self.members.get(id)?.profile;
+                Some(Lapsed {
+                    member: id.clone(),
+                    client_id: profile.client_id.clone(),
+                    client_host: profile.client_host.clone(),
+                })
+            });
+            step.lapsed = lapsed.collect();
             self.remove(&gone, &mut step);
         }
         step

@@ -23,7 +23,7 @@ use streamhouse_metadata::ids::TopicId;
 use streamhouse_metadata::model::group::{GroupState, GroupWrite};
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_metadata::store::groups::GroupError;
-use streamhouse_observability::Metrics;
+use streamhouse_observability::{Metrics, logging};
 use tokio::sync::{MutexGuard, Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ use super::any::{AnyGroup, Rules};
 use super::consumer::ConsumerLimits;
 use super::consumer::subscription::TopicView;
 use super::migration::MigrationPolicy;
-use super::state::{Answer, Group, Limits, Millis, Step, Ticket};
+use super::state::{Answer, Group, Lapsed, Limits, Millis, Step, Ticket};
 use super::{GroupFault, MemberId};
 
 /// What the operator decided.
@@ -334,6 +334,9 @@ impl Groups {
         if step.store {
             self.store(slot, live).await?;
         }
+        for lapsed in &step.lapsed {
+            log_lapsed(&slot.name, lapsed);
+        }
         if step.rebalanced {
             let (generation, members) = (live.group.generation(), live.group.members());
             tracing::info!(consumer_group = %slot.name, generation, members, "generation completed");
@@ -391,7 +394,8 @@ impl Groups {
                 GroupError::NotEmpty(_) => GroupFault::NotEmpty,
                 GroupError::TooMany { limit } => GroupFault::TooManyGroups(limit),
                 GroupError::Store(error) => {
-                    tracing::warn!(consumer_group = %slot.name, %error, "the group could not be stored");
+                    let error_type = error.error_type();
+                    tracing::warn!(consumer_group = %slot.name, %error, error_type, "the group could not be stored");
                     error.into()
                 }
             }
@@ -504,5 +508,24 @@ impl Groups {
             Some((slot.name.clone(), held.as_ref()?.group.state()))
         });
         live.collect()
+    }
+}
+
+/// Once a minute for each client: one that comes and goes has said it then.
+fn log_lapsed(consumer_group: &str, lapsed: &Lapsed) {
+    let Lapsed {
+        member,
+        client_id,
+        client_host,
+    } = lapsed;
+    if let Some(suppressed) = logging::admit_client(client_id, client_host) {
+        tracing::warn!(
+            consumer_group,
+            member,
+            client_id,
+            peer = client_host,
+            suppressed,
+            "a member was not heard of in time and is out of its group"
+        );
     }
 }
