@@ -89,6 +89,37 @@ def test_members_come_go_and_crash_and_each_record_reaches_one_of_them(
     members.judge(client)
 
 
+def moving(protocol: str) -> list:
+    """Clients that speak both group protocols."""
+    return [each for each in having(protocol) if "consumer" in each.values[0].protocols]
+
+
+@pytest.mark.parametrize("client, protocol", [*moving("range"), *moving("cooperative")])
+def test_members_are_replaced_one_by_one_by_such_of_the_newer_protocol_and_back(
+        client: Client, protocol, broker, topic, programs: Programs):  # noqa: F811
+    program = programs.start(client, broker.address)
+    members = Membership(PARTITIONS, [program])
+
+    def join(member: int, protocol: str) -> None:
+        program.ask("join", member=str(member), group=topic, topic=topic, protocol=protocol, instance=None,
+                    session_ms=SESSION_MS)
+
+    feed = Feed(broker.address, topic)
+    for member in range(3):
+        join(member, protocol)
+    members.settle({"0", "1", "2"})
+    for newest, into in enumerate(["consumer"] * 3 + [protocol] * 3, start=3):
+        join(newest, into)
+        members.settle({str(member) for member in range(newest - 3, newest + 1)})
+        program.ask("leave", member=str(newest - 3))
+        members.settle({str(member) for member in range(newest - 2, newest + 1)})
+    wanted = feed.stop()
+    members.complete(wanted, client.lost_max)
+    for member in range(6, 9):
+        program.ask("leave", member=str(member))
+    members.judge(client)
+
+
 @pytest.mark.parametrize("client", [each for each in CLIENTS.values() if each.static], ids=lambda each: each.name)
 def test_a_static_member_that_crashed_comes_back_to_its_partitions_and_disturbs_nobody(
         client: Client, broker, topic, programs: Programs):  # noqa: F811
