@@ -7,7 +7,9 @@
 //! `group.consumer.migration.policy`); when the last member of this protocol is gone the group goes back. What a
 //! classic member joined with and has not given up is nobody else's, also where its leader has taken it away.
 //! A static member of the classic protocol that takes the place of the last one of this protocol lets the group
-//! rebalance, where Kafka may do without.
+//! rebalance, where Kafka may do without. Assignments with data beside the partitions are no
+//! obstacle where an assignor has made them that clients come with, as librdkafka's cooperative one does; Kafka
+//! refuses those as well (GROUP_ID_NOT_FOUND).
 
 use std::collections::BTreeSet;
 
