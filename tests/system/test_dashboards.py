@@ -209,9 +209,9 @@ def a_little_of_everything(broker, proxy, prometheus) -> dict[str, str]:
     proxy.heal()
     # The consumer that is behind comes nearer, seen by two snapshots of the cluster.
     lag = f'sum(streamhouse_consumer_lag{{consumer_group="{group}-late"}})'
-    behind = wait_until(lambda: prometheus.value(lag), 30, lag, every=0.5)
+    behind = wait_until(lambda: prometheus.value(lag), 90, lag, every=0.5)
     group_reads(broker, f"{group}-late", topic, 2_000)
-    wait_until(lambda: prometheus.value(lag) < behind, 30, "a smaller lag", every=0.5)
+    wait_until(lambda: prometheus.value(lag) < behind, 90, "a smaller lag", every=0.5)
     stranger = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 2})
     with pytest.raises(KafkaException):
         stranger.commit(offsets=[TopicPartition("no-such-topic", 0, 1)], asynchronous=False)
