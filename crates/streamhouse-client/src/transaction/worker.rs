@@ -27,6 +27,11 @@ const ABORT_LIMIT_MIN: Duration = Duration::from_secs(10);
 /// (`rd_kafka_txn_endtxn_complete` goes by the name of the call under way).
 const CALL_LIMIT_MIN: Duration = Duration::from_secs(1);
 
+/// librdkafka may take the late end of one step for the end of the next call's first, leave that one out and then
+/// find itself in the wrong state (`rd_kafka_txn_op_req0` returns a result that is already set). Asked again it does
+/// all of them.
+const WRONG_STATE_TRIES: usize = 3;
+
 /// Between two tries of a call that may be tried again at once.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
@@ -124,9 +129,9 @@ impl Desk {
         match job {
             Job::Init(reply) => drop(reply.send(self.init())),
             Job::Begin { limit, reply } => {
-                let begun = self.begin(limit);
-                // Nobody there to use it, or to drop it.
-                if reply.send(begun).is_err() {
+                // Begun, and nobody there to use it, or to drop it. Where an unanswered commit stands in the way,
+                // nothing was begun: librdkafka would take an abort for a conflict, and the commit for ever undecided.
+                if let Err(Ok(())) = reply.send(self.begin(limit)) {
                     let _ = self.abort(limit.max(ABORT_LIMIT_MIN));
                 }
             }
@@ -185,12 +190,18 @@ impl Desk {
 
     fn commit(&mut self, limit: Duration) -> Result<(), CommitError> {
         let until = Instant::now() + limit;
-        if self.state == State::Open && !self.core.flush_blocking(until) {
+        // Some time in any case: a record counts for a moment longer than its sender waits.
+        if self.state == State::Open
+            && !self
+                .core
+                .flush_blocking(until.max(Instant::now() + CALL_LIMIT_MIN))
+        {
             // Not all records have their answer, so no commit was asked for: taking it back is certain.
             let code = RDKafkaErrorCode::OperationTimedOut.into();
             return self.taken_back(code);
         }
         self.state = State::Committing;
+        let mut tries_left = WRONG_STATE_TRIES;
         loop {
             let Err(error) = self.core.base().commit_transaction(call_limit(until)) else {
                 self.state = State::Idle;
@@ -198,6 +209,10 @@ impl Desk {
             };
             match TransactionError::of(&error) {
                 TransactionError::TimedOut { .. } if may_retry(until) => thread::sleep(RETRY_PAUSE),
+                error if is_wrong_state(&error) && tries_left > 0 => {
+                    tries_left -= 1;
+                    thread::sleep(RETRY_PAUSE);
+                }
                 TransactionError::TimedOut { code } => return Err(CommitError::Unknown { code }),
                 TransactionError::MustAbort { code } => return self.taken_back(code),
                 error => {
@@ -223,6 +238,7 @@ impl Desk {
         // Until the broker says so it stays open, and the next begin asks again.
         self.state = State::Open;
         let until = Instant::now() + limit;
+        let mut tries_left = WRONG_STATE_TRIES;
         loop {
             let Err(error) = self.core.base().abort_transaction(call_limit(until)) else {
                 self.state = State::Idle;
@@ -230,6 +246,10 @@ impl Desk {
             };
             match TransactionError::of(&error) {
                 TransactionError::TimedOut { .. } if may_retry(until) => thread::sleep(RETRY_PAUSE),
+                error if is_wrong_state(&error) && tries_left > 0 => {
+                    tries_left -= 1;
+                    thread::sleep(RETRY_PAUSE);
+                }
                 error @ TransactionError::TimedOut { .. } => return Err(error),
                 error => {
                     self.state = State::Idle;
@@ -244,6 +264,10 @@ fn call_limit(until: Instant) -> Duration {
     until
         .saturating_duration_since(Instant::now())
         .max(CALL_LIMIT_MIN)
+}
+
+fn is_wrong_state(error: &TransactionError) -> bool {
+    matches!(error, TransactionError::Refused { code } if code.known() == Some(RDKafkaErrorCode::State))
 }
 
 fn may_retry(until: Instant) -> bool {

@@ -128,6 +128,29 @@ async fn a_commit_that_nobody_answers_is_unknown_and_found_out_before_the_next()
 }
 
 #[tokio::test]
+async fn a_begin_that_nobody_waits_for_leaves_an_unanswered_commit_to_the_next_one() {
+    let cluster = cluster(TOPIC, 1);
+    let mut producer = producer(&cluster).await;
+    producer.set_limit(Duration::from_secs(1));
+    let transaction = producer.begin().await.unwrap();
+    transaction.send(Record::to(TOPIC)).await.unwrap();
+    cluster
+        .broker_round_trip_time(1, Duration::from_secs(10))
+        .unwrap();
+    let error = transaction.commit().await.unwrap_err();
+    assert!(matches!(error, CommitError::Unknown { .. }), "{error:?}");
+    let unheard = tokio::time::timeout(Duration::from_millis(10), producer.begin()).await;
+    assert!(unheard.is_err(), "the broker is still silent");
+    drop(unheard);
+    // Its turn is over before the broker speaks again.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    cluster.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    producer.set_limit(LIMIT);
+    let transaction = producer.begin().await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_consumer_that_commits_itself_is_no_part_of_a_transaction() {
     let cluster = cluster(TOPIC, 1);
     let mut producer = producer(&cluster).await;
