@@ -598,6 +598,31 @@ async fn verification_reads_each_segment_once_a_pass_and_tells_what_is_wrong_wit
     }
 }
 
+/// One that cannot be read keeps no other from it and is read again at the end; a pass that takes longer than
+/// a day comes to its end all the same.
+#[tokio::test]
+async fn verification_goes_on_behind_what_cannot_be_read_and_ends_every_pass() {
+    let house = house().await;
+    let agent = house.start().await;
+    agent.store(&house, &[0, 1], "first").await;
+    agent.store(&house, &[0], "second").await;
+    let metrics = Metrics::new(MetricsOptions::default());
+    let task = agent.verify(u64::MAX, &metrics);
+    let run = async || task.run_once().await.map(|report| report.ok).ok();
+    house.faulty.plan(Call::Get, Plan::RefuseBefore(403));
+    assert_eq!(run().await, None);
+    house.clock.advance(Duration::from_secs(25 * 60 * 60));
+    assert_eq!(run().await, Some(1), "the second, not the first anew");
+    house.faulty.plan(Call::Get, Plan::RefuseBefore(403));
+    assert_eq!(run().await, None, "the first again");
+    assert_eq!(run().await, Some(2));
+    // A day is over: the next pass.
+    assert_eq!(
+        [run().await, run().await, run().await],
+        [Some(2), Some(1), Some(0)]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn verification_keeps_to_its_rate_and_without_one_asks_nothing() {
     let house = house().await;

@@ -9,6 +9,7 @@
 //! that one which upkeep deleted meanwhile is no damage. What is found is counted and logged; nothing is
 //! mended here, and nothing is removed.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use object_store::{Error, ObjectStoreExt as _};
@@ -24,6 +25,10 @@ use crate::object::{key_of, open_index, verify_segment};
 /// How often a pass over everything begins.
 const PASS_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Objects that could not be read and wait for the pass's end; with more of them it is the store that fails,
+/// and the pass waits for it.
+const UNREAD_MAX: usize = 1_000;
+
 pub struct VerifyTask {
     parts: UpkeepParts,
     options: UpkeepOptions,
@@ -31,12 +36,14 @@ pub struct VerifyTask {
     pass: Mutex<Pass>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Pass {
     /// When it began, by the store's clock.
     began: Option<StoreTime>,
     /// The object read last.
     after: ObjectId,
+    /// What could not be read, so that one such object keeps no other from being read.
+    unread: VecDeque<StoredObject>,
     /// The rate allows no object sooner.
     not_before: Instant,
 }
@@ -56,6 +63,7 @@ impl VerifyTask {
         let pass = Pass {
             began: None,
             after: ObjectId(0),
+            unread: VecDeque::new(),
             not_before: Instant::now(),
         };
         Self {
@@ -71,7 +79,7 @@ impl VerifyTask {
         if self.options.verify_bytes_per_second == 0 {
             return Ok(VerifyReport::default());
         }
-        let mut pass = *self.pass.lock();
+        let mut pass = self.pass.lock().clone();
         let rest = pass.not_before.saturating_duration_since(Instant::now());
         if !rest.is_zero() {
             return Ok(VerifyReport {
@@ -80,22 +88,37 @@ impl VerifyTask {
             });
         }
         let now = self.parts.metadata.now().await?;
-        let began = match pass.began {
-            Some(began) if until(now, began, PASS_EVERY) > Duration::ZERO => began,
-            _ => {
-                pass.after = ObjectId(0);
-                *pass.began.insert(now)
-            }
-        };
-        let objects = self.parts.metadata.stored_objects(pass.after, 1).await?;
-        let Some(object) = objects.first() else {
+        let mut objects = self.parts.metadata.stored_objects(pass.after, 1).await?;
+        let began = *pass.began.get_or_insert(now);
+        // Only a pass that has come to its end makes room for the next: else the newest were never reached
+        // where the rate is too low for a pass a day.
+        if objects.is_empty() && pass.unread.is_empty() && until(now, began, PASS_EVERY).is_zero() {
+            pass.began = Some(now);
+            pass.after = ObjectId(0);
+            objects = self.parts.metadata.stored_objects(pass.after, 1).await?;
+        }
+        let fresh = !objects.is_empty();
+        let Some(object) = objects.pop().or_else(|| pass.unread.pop_front()) else {
+            let began = pass.began.unwrap_or(now);
             *self.pass.lock() = pass;
             return Ok(VerifyReport {
                 next: Next::In(until(now, began, PASS_EVERY)),
                 ..VerifyReport::default()
             });
         };
-        let mut report = self.check(object).await?;
+        if fresh {
+            pass.after = object.location.id;
+        }
+        let mut report = match self.check(&object).await {
+            Ok(report) => report,
+            Err(error) => {
+                if pass.unread.len() < UNREAD_MAX {
+                    pass.unread.push_back(object);
+                    *self.pass.lock() = pass;
+                }
+                return Err(error);
+            }
+        };
         for (result, segments) in [
             (VerifyResult::Ok, report.ok),
             (VerifyResult::Missing, report.missing),
@@ -105,7 +128,6 @@ impl VerifyTask {
         }
         let length = object.location.length_bytes as f64;
         let pause = Duration::from_secs_f64(length / self.options.verify_bytes_per_second as f64);
-        pass.after = object.location.id;
         pass.not_before = Instant::now() + pause;
         *self.pass.lock() = pass;
         report.next = Next::In(pause);
