@@ -167,23 +167,27 @@ impl Segments {
         Ok((loaded, source))
     }
 
-    /// Loads a segment that will probably be asked for next, if there is memory to spare.
+    /// Loads a segment that will probably be asked for next, if there is memory to spare. It takes that memory at
+    /// once or not at all: it never stands before what somebody waits for.
     pub(super) fn prefetch(self: &Arc<Self>, located: LocatedSegment) {
         let key = (located.object.id, located.segment.position);
         let charge = self.loader.charge(located.segment.length_bytes);
-        if self.cache.contains(&key) || self.loader.memory.available_permits() / 2 < charge as usize {
+        let memory = &self.loader.memory;
+        if self.cache.contains(&key) || memory.available_permits() / 2 < charge as usize {
             return;
         }
+        let Ok(permit) = memory.clone().try_acquire_many_owned(charge) else {
+            return;
+        };
         let segments = self.clone();
         tokio::spawn(async move {
             let loader = segments.loader.clone();
             // A failure shows again, and is told, when the segment is really read.
             let _ = segments
                 .cache
-                .get_or_fetch(
-                    &key,
-                    move || async move { loader.load(&located).await.map(Arc::new) },
-                )
+                .get_or_fetch(&key, move || async move {
+                    loader.load_into(permit, &located).await.map(Arc::new)
+                })
                 .await;
         });
     }
@@ -200,6 +204,15 @@ impl Loader {
         let Ok(Ok(permit)) = granted else {
             return Err(ReadError::Busy.into());
         };
+        self.load_into(permit, located).await
+    }
+
+    /// Loads into memory that is granted.
+    async fn load_into(
+        &self,
+        permit: OwnedSemaphorePermit,
+        located: &LocatedSegment,
+    ) -> Result<Loaded, LoadError> {
         let bytes = self.read(located).await?;
         let damaged = |at: i64| ReadError::Damaged {
             partition: located.segment.partition,

@@ -323,7 +323,8 @@ async fn misses_that_come_together_share_one_get() {
         })
         .collect();
     house.objects.wait_until_held(Call::Get, 1).await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    // Until the others have joined it.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     house.objects.open_gate(Call::Get);
     for read in reads {
         assert!(read.await.unwrap() > 0);
@@ -368,7 +369,16 @@ async fn a_read_runs_ahead_as_far_as_it_is_told_and_what_follows_is_there_alread
     // Only look-ups of reads count, and the one that waited was a miss.
     let cache = &house.metrics.cache;
     assert_eq!((cache.hits.value(), cache.misses.value()), (0, 1));
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    let held_bytes = || {
+        let text = house.metrics.render();
+        let size = text
+            .lines()
+            .find_map(|line| line.strip_prefix("streamhouse_cache_size_bytes "));
+        size.unwrap().parse::<usize>().unwrap()
+    };
+    while held_bytes() < 4 * one {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     reader.fetch(&house.request(&[(0, 10)], one)).await[0]
         .as_ref()
         .unwrap();
@@ -435,7 +445,8 @@ async fn a_waiting_fetch_is_woken_by_the_commit_and_else_answers_empty_in_time()
     tokio::time::resume();
     let reader = house.reader.clone();
     let waiting = tokio::spawn(async move { reader.fetch_woken(&request).await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Until it waits.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     house.append(1, &[TestBatch::of(2, "late")]).await;
     let (results, woken_at) = waiting.await.unwrap();
     assert_eq!(decode(results[1].as_ref().unwrap()).len(), 2);
