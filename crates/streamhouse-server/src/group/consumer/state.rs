@@ -260,6 +260,10 @@ impl ConsumerGroup {
                 .then(|| beat.member.clone()),
             Some(instance) => self.statics.get(instance).cloned(),
         };
+        // Another member's id: its partitions would be nobody's to give up.
+        if known.as_ref() != Some(&beat.member) && self.members.contains_key(&beat.member) {
+            return Err(GroupFault::FencedInstance);
+        }
         let Some(known) = known else {
             if !beat.joins() {
                 return Err(GroupFault::UnknownMember);

@@ -214,6 +214,21 @@ fn a_static_member_comes_back_to_what_it_had_under_another_id() {
     let back = beat(&mut group, 10, &topics, fixed("b"));
     assert_eq!((back.epoch, back.assignment.unwrap()), (epoch, had));
     assert_eq!(group.epoch, epoch, "nobody else notices");
+    // Nor may it, or a new one, take the id of a member that is there.
+    beat(&mut group, 10, &topics, joining("c", &["t"]));
+    group.leave("b", Some("i"), AWAY).unwrap();
+    for instance in ["i", "new"] {
+        let taken = Beat {
+            instance: Some(instance.to_owned()),
+            ..joining("c", &["t"])
+        };
+        assert_eq!(
+            group.heartbeat(10, &topics, taken).unwrap_err(),
+            GroupFault::FencedInstance
+        );
+    }
+    group.leave("c", None, -1).unwrap();
+    let epoch = beat(&mut group, 10, &topics, fixed("b")).epoch;
     let old = Beat {
         instance: Some("i".to_owned()),
         ..beating("a", epoch)
