@@ -17,7 +17,7 @@ from harness.program import CLIENTS, Client, Programs
 from system.client_fixtures import programs  # noqa: F401
 
 PARTITIONS = 12
-SESSION_MS = 6_000
+SESSION_MS = 15_000
 KAFKA_SETTINGS, BROKER_FLAGS = QUICK_KAFKA, QUICK_FLAGS
 
 
