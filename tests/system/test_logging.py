@@ -1,6 +1,7 @@
 """The log as an operator uses it: its level while the server runs, a produce followed to its object, what is slow."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 
@@ -8,16 +9,17 @@ import pytest
 
 from harness.clients import create_topic, send_all, unique
 from harness.process import wait_until
+from harness.wire import PRODUCE, Connection, batch, produce_body, request
 
 pytestmark = pytest.mark.ours
 
 
+def events(broker) -> list[dict]:
+    return [json.loads(line) for line in broker.child.output().splitlines() if line.startswith("{")]
+
+
 def lines(broker, message: str) -> list[dict]:
-    found = []
-    for line in broker.child.output().splitlines():
-        if line.startswith("{") and (event := json.loads(line)).get("message") == message:
-            found.append(event)
-    return found
+    return [event for event in events(broker) if event["message"] == message]
 
 
 def put_level(broker, level: str) -> tuple[int, str | None]:
@@ -64,4 +66,54 @@ def test_a_slow_produce_says_where_its_time_went(new_broker):
     stages = ("queue_ms", "buffer_ms", "upload_ms", "commit_wait_ms", "commit_ms", "ack_ms")
     total = sum(event[stage] for stage in stages)
     assert event["level"] == "WARN" and event["upload_ms"] > 0 and event["commit_ms"] > 0
+    assert event["topic"] == topic
     assert 0 < total <= event["duration_ms"]
+
+
+def test_a_clients_mistakes_are_debug_and_once_a_minute_a_warning(new_broker):
+    broker = new_broker(log_format="json", log_level="debug", auto_create_topics="false")
+    body = produce_body({("nowhere", 0): batch([b"x"])})
+    began = time.monotonic()
+    for client in ("careless", "hasty"):
+        for _ in range(5):
+            with Connection(broker.address) as connection:
+                connection.socket.sendall(request(PRODUCE, 3, body, client=client))
+                connection.receive(4)
+    # Who sends no request at all has no name, and is known by its address.
+    for _ in range(3):
+        with Connection(broker.address) as connection:
+            connection.socket.sendall(b"\x00\x00\x00\x08GET / HT")
+            with pytest.raises(ConnectionError):
+                connection.receive(1)
+    refused, closed = lines(broker, "refused"), lines(broker, "connection closed")
+    warned = [each for each in events(broker) if each["level"] == "WARN"]
+    assert [each["client_id"] for each in refused] == ["careless"] * 5 + ["hasty"] * 5
+    assert {each["level"] for each in refused + closed} == {"DEBUG"} and len(closed) == 3
+    if time.monotonic() - began < 60:
+        assert [each.get("client_id") for each in warned] == ["careless", "hasty", None], warned
+
+
+def test_reads_that_fail_are_told_once_in_ten_seconds_for_each_topic(new_broker):
+    broker = new_broker(inline_bytes=0, log_format="json")
+    topics = [create_topic(broker.address, unique(name)) for name in ("lost", "gone")]
+    for topic in topics:
+        send_all(broker.address, topic, [b"x"])
+    broker.stop()
+    for path in (broker.data_dir / "objects").rglob("*"):
+        # The store's own mark says whose it is.
+        if path.is_file() and "/objects/objects/" in str(path):
+            path.unlink()
+    broker.start()
+    began = time.monotonic()
+    with Connection(broker.address) as connection:
+        for _ in range(20):
+            for topic in topics:
+                error, *_ = connection.fetch(topic, 0, 0, max_wait_ms=0)
+                assert error == 56, "a store's fault"
+    windows = 1 + (time.monotonic() - began) / 10
+    told = lines(broker, "read failed")
+    assert not lines(broker, "request failed"), "told once, where it is handled"
+    for topic in topics:
+        own = [each for each in told if each["topic"] == topic]
+        assert 1 <= len(own) <= windows, own
+        assert own[0]["partition"] == 0 and own[0]["error_type"] == "object_store" and own[0]["correlation_id"]

@@ -11,8 +11,8 @@ use streamhouse_metadata::ids::{StoreTime, TopicId};
 use streamhouse_metadata::model::group::{self, GroupSnapshot, GroupState};
 use streamhouse_metadata::model::transaction::Transaction;
 use streamhouse_metadata::store::{MetadataStore, StoreError};
-use streamhouse_observability::Metrics;
 use streamhouse_observability::families::{ClusterSource, ClusterView, GroupLag, GroupView, StoredBytes};
+use streamhouse_observability::{Metrics, logging};
 
 pub struct Snapshot {
     pub metadata: Arc<dyn MetadataStore>,
@@ -25,7 +25,10 @@ impl ClusterSource for Snapshot {
         match self.take().await {
             Ok(view) => Some(view),
             Err(error) => {
-                tracing::warn!(%error, "no snapshot for the cluster gauges");
+                let error_type = error.error_type();
+                if let Some(suppressed) = logging::admit("cluster view", error_type, "") {
+                    tracing::warn!(error_type, %error, suppressed, "no snapshot for the cluster gauges");
+                }
                 None
             }
         }

@@ -18,7 +18,7 @@ use streamhouse_metadata::sqlite::{self, Location, SqliteOptions, SqliteStore, W
 use streamhouse_metadata::store::{MetadataStore, Registered, StoreError};
 use streamhouse_observability::families::ClientSource;
 use streamhouse_observability::health::{Disk, WRITER_STALL_MAX};
-use streamhouse_observability::{Health, HealthHandle, Metrics};
+use streamhouse_observability::{Health, HealthHandle, Metrics, logging};
 use streamhouse_storage::reader::{Reader, ReaderOptions, Tail};
 use streamhouse_storage::stores::identity::{IdentityError, check_identity};
 use streamhouse_storage::stores::local::LocalOptions;
@@ -420,7 +420,14 @@ async fn wait_for_objects(
             Err(error) => return Err(error.into()),
         };
         health.down(&error.to_string());
-        tracing::warn!(%error, "the object store is not available; trying again in {pause:?}");
+        if let Some(suppressed) = logging::admit("start", "object_store", "") {
+            tracing::warn!(
+                %error,
+                pause_ms = logging::milliseconds(pause),
+                suppressed,
+                "the object store is not available; trying again"
+            );
+        }
         pause = wait(pause, stop).await?;
     }
 }
@@ -438,7 +445,16 @@ async fn register(
             Err(error @ StoreError::Damaged(_)) => return Err(StartError::Store(error)),
             Err(error) => {
                 health.failure(&error.to_string());
-                tracing::warn!(%error, "the metadata store is not available; trying again in {pause:?}");
+                let error_type = error.error_type();
+                if let Some(suppressed) = logging::admit("start", error_type, "") {
+                    tracing::warn!(
+                        error_type,
+                        %error,
+                        pause_ms = logging::milliseconds(pause),
+                        suppressed,
+                        "the metadata store is not available; trying again"
+                    );
+                }
                 pause = wait(pause, stop).await?;
             }
         }

@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::RwLock;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+use streamhouse_observability::logging;
 
 use super::load::load;
 use super::lock::{self, StoreLock};
@@ -161,8 +162,10 @@ impl Checkpointer {
 fn checkpoint_when_due(conn: &Connection, due: &Receiver<()>) {
     while due.recv().is_ok() {
         // What fails here fails again at the writer's own checkpoint, whose error is answered.
-        if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            tracing::warn!(%error, "a background checkpoint failed");
+        if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            && let Some(suppressed) = logging::admit("checkpoint", "sqlite", "")
+        {
+            tracing::warn!(%error, suppressed, "a background checkpoint failed");
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::mpsc::SyncSender;
 
 use parking_lot::RwLock;
 use rusqlite::Connection;
+use streamhouse_observability::logging;
 use uuid::Uuid;
 
 use super::fault::Fault;
@@ -119,7 +120,15 @@ impl Owner for Writer {
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "merging commits failed; tried again after the next request");
+                let error_type = error.error_type();
+                if let Some(suppressed) = logging::admit("merge", error_type, "") {
+                    tracing::warn!(
+                        error_type,
+                        %error,
+                        suppressed,
+                        "merging commits failed; tried again after the next request"
+                    );
+                }
                 self.pressed = false;
                 false
             }

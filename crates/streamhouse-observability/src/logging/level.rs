@@ -24,6 +24,21 @@ pub struct LevelControl {
 }
 
 impl LevelControl {
+    /// Controls what `set` puts in force (it says whether it could), beginning with `filter`.
+    ///
+    /// # Errors
+    /// `filter` does not parse.
+    pub fn new(
+        filter: &str,
+        set: impl Fn(EnvFilter) -> bool + Send + Sync + 'static,
+    ) -> Result<Self, LogError> {
+        parse(filter)?;
+        Ok(Self {
+            current: Arc::new(Mutex::new(filter.to_owned())),
+            set: Arc::new(set),
+        })
+    }
+
     /// The filter in force: a level or directives.
     #[must_use]
     pub fn current(&self) -> String {
@@ -61,9 +76,6 @@ pub(super) fn filter<S: 'static>(
     filter: &str,
 ) -> Result<(reload::Layer<EnvFilter, S>, LevelControl), LogError> {
     let (layer, handle): (_, Handle<EnvFilter, S>) = reload::Layer::new(parse(filter)?);
-    let control = LevelControl {
-        current: Arc::new(Mutex::new(filter.to_owned())),
-        set: Arc::new(move |filter| handle.reload(filter).is_ok()),
-    };
+    let control = LevelControl::new(filter, move |filter| handle.reload(filter).is_ok())?;
     Ok((layer, control))
 }

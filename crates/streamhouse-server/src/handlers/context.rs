@@ -185,6 +185,6 @@ impl RequestContext {
 
     /// Logs a failure of ours, once, where it is answered.
     pub fn report(&self, error: &dyn std::fmt::Display) {
-        request_log::failure(self, error);
+        request_log::failure(self, None, error);
     }
 }

@@ -17,6 +17,7 @@ use streamhouse_storage::reader::{FoundOffset, OffsetQuery};
 
 use super::context::RequestContext;
 use super::error_code::{self, NONE, RequestFault};
+use super::request_log;
 use super::response::{EncodeError, Response};
 use super::topics::{KnownTopic, TopicKey};
 
@@ -127,7 +128,8 @@ async fn list(
         Err(error) => {
             let code = error_code::read(&error).code();
             if error_code::outcome(code) == streamhouse_observability::families::ApiOutcome::ServerError {
-                context.report(&error);
+                let topic = known.map_or("", |known| known.topic.name.as_str());
+                request_log::read_failed(context, topic, wanted.partition_index, &error);
             }
             debug_assert_ne!(code, NONE);
             Err(code)

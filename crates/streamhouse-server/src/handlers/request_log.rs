@@ -6,23 +6,27 @@
 //! WARN once per client and minute. `docs/logging.md` explains the fields.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
 use streamhouse_observability::families::ApiOutcome;
 use streamhouse_observability::logging::{self, milliseconds};
+use streamhouse_storage::reader::ReadError;
 use streamhouse_storage::writer::Journey;
 use tokio::time::Instant;
 
 use super::context::RequestContext;
 
 /// A produce whose answer was written, or that wanted none.
+///
+/// `topic` where it is about one alone; the moments are those of its answer and of the end of its writing.
 pub fn produced(
     context: &RequestContext,
+    topic: Option<&str>,
     outcome: ApiOutcome,
     journey: &Journey,
-    answered_at: Instant,
-    written_at: Instant,
+    (answered_at, written_at): (Instant, Instant),
 ) {
     let took = written_at - context.read_at;
     let head = &context.head;
@@ -31,6 +35,7 @@ pub fn produced(
         correlation_id = %context.correlation_id(),
         kafka_correlation_id = head.correlation_id,
         client_id = head.client_id.as_deref().unwrap_or_default(),
+        topic,
         outcome = outcome.as_str(),
         object_id = journey.object.map(tracing::field::display),
         duration_ms = milliseconds(took),
@@ -39,7 +44,7 @@ pub fn produced(
     if !is_slow(context, took) {
         return;
     }
-    let Some(suppressed) = logging::admit("slow request", "Produce", "") else {
+    let Some(suppressed) = logging::admit("slow request", "Produce", topic.unwrap_or_default()) else {
         return;
     };
     tracing::warn!(
@@ -47,6 +52,7 @@ pub fn produced(
         correlation_id = %context.correlation_id(),
         kafka_correlation_id = head.correlation_id,
         client_id = head.client_id.as_deref().unwrap_or_default(),
+        topic,
         outcome = outcome.as_str(),
         object_id = journey.object.map(tracing::field::display),
         duration_ms = milliseconds(took),
@@ -124,10 +130,51 @@ pub fn mistake(context: &RequestContext, fault: &dyn Display) {
     }
 }
 
-/// A failure of ours, where it is answered.
-pub fn failure(context: &RequestContext, error: &dyn Display) {
+/// A connection that was closed for what its client sent. Who it was is not known by name.
+pub fn closed(peer: SocketAddr, reason: &dyn Display) {
+    tracing::debug!(%peer, %reason, "connection closed");
+    if let Some(suppressed) = logging::admit_client("", &peer.ip().to_string()) {
+        tracing::warn!(
+            %peer,
+            %reason,
+            suppressed,
+            "a client's connection was closed; its next mistakes are logged at debug for a minute"
+        );
+    }
+}
+
+/// A partition that could not be read, through a fault of ours.
+pub fn read_failed(context: &RequestContext, topic: &str, partition: i32, error: &ReadError) {
+    let error_type = error.error_type();
+    let Some(suppressed) = logging::admit("read", error_type, topic) else {
+        return;
+    };
+    macro_rules! log {
+        ($level:ident, $message:literal) => {
+            tracing::$level!(
+                api = ?context.head.api,
+                correlation_id = %context.correlation_id(),
+                client_id = context.head.client_id.as_deref().unwrap_or_default(),
+                topic,
+                partition,
+                error_type,
+                %error,
+                suppressed,
+                $message
+            )
+        };
+    }
+    match error {
+        ReadError::Damaged { .. } => log!(error, "stored bytes are damaged"),
+        _ => log!(warn, "read failed"),
+    }
+}
+
+/// A failure of ours, where it is answered. `topic`: the one that failed, where it was not all.
+pub fn failure(context: &RequestContext, topic: Option<&str>, error: &dyn Display) {
     let head = &context.head;
-    let Some(suppressed) = logging::admit("request failed", &format!("{:?}", head.api), "") else {
+    let place = format!("{:?}", head.api);
+    let Some(suppressed) = logging::admit("request failed", &place, topic.unwrap_or_default()) else {
         return;
     };
     tracing::warn!(
@@ -135,6 +182,7 @@ pub fn failure(context: &RequestContext, error: &dyn Display) {
         correlation_id = %context.correlation_id(),
         kafka_correlation_id = head.correlation_id,
         client_id = head.client_id.as_deref().unwrap_or_default(),
+        topic,
         error_type = "agent_error",
         %error,
         suppressed,

@@ -47,7 +47,7 @@ pub(super) async fn put(
             answer(StatusCode::OK, PLAIN, format!("{filter}\n").into())
         }
         Err(wrong) => {
-            tracing::debug!(%wrong, "log level not changed");
+            tracing::debug!(error = %wrong, "log level not changed");
             error(
                 StatusCode::BAD_REQUEST,
                 "invalid_filter",

@@ -4,8 +4,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use axum::Extension;
+use axum::http::Request;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use streamhouse_observability::health::WRITER_STALL_MAX;
-use streamhouse_observability::{Health, Metrics, MetricsOptions};
+use streamhouse_observability::{Health, LevelControl, Metrics, MetricsOptions};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -27,7 +31,13 @@ impl Drop for Running {
 }
 
 fn start_with(health: Health, limits: HttpLimits) -> Running {
-    let state = HttpState::new(Metrics::new(MetricsOptions::default()), health);
+    start_from(
+        HttpState::new(Metrics::new(MetricsOptions::default()), health),
+        limits,
+    )
+}
+
+fn start_from(state: HttpState, limits: HttpLimits) -> Running {
     let shutdown = CancellationToken::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = serve_with(listener, router(state.clone()), shutdown.clone(), limits).unwrap();
@@ -218,6 +228,82 @@ fn unknown_paths_methods_and_queries_get_json_that_says_so() {
         ask(running.address, "POST /metrics", "").header("allow"),
         Some("GET,HEAD")
     );
+}
+
+/// A level that is changed nowhere but here.
+fn with_level() -> HttpState {
+    let level = LevelControl::new("info", |_| true).unwrap();
+    HttpState::new(Metrics::new(MetricsOptions::default()), Health::new()).with_level(level)
+}
+
+#[test]
+fn every_answer_names_its_request_by_another_id() {
+    let running = start_from(with_level(), HttpLimits::default());
+    let mut ids = std::collections::BTreeSet::new();
+    let mut statuses = std::collections::BTreeSet::new();
+    for (request, head) in [
+        ("GET /", ""),
+        ("HEAD /metrics", ""),
+        ("GET /metrics", "accept-encoding: gzip\r\n"),
+        ("GET /health", ""),
+        ("GET /health/ready", ""),
+        ("GET /health/ready?scope=world", ""),
+        ("GET /nothing", ""),
+        ("DELETE /metrics", ""),
+        ("GET /log/level", ""),
+        // No filter at all.
+        ("PUT /log/level", "content-length: 0\r\n"),
+    ] {
+        let answer = ask(running.address, request, head);
+        let id = answer.header("x-correlation-id").map(str::to_owned);
+        assert!(
+            ids.insert(id.unwrap_or_else(|| panic!("{request}: {}", answer.head))),
+            "{request}"
+        );
+        statuses.insert(answer.status);
+    }
+    assert_eq!(
+        statuses.into_iter().collect::<Vec<_>>(),
+        [200, 400, 404, 405, 503]
+    );
+}
+
+#[test]
+fn the_log_level_is_changed_from_this_machine_alone_and_only_to_a_filter() {
+    let state = with_level();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let put = |peer: &str, filter: &str| {
+        let peer = log_level::Peer(SocketAddr::new(peer.parse().unwrap(), 50_000));
+        let request = Request::put("/log/level").body(filter.to_owned()).unwrap();
+        let routes = router(state.clone()).layer(Extension(peer));
+        let answer = TowerToHyperService::new(routes).call(request);
+        runtime.block_on(answer).unwrap().status().as_u16()
+    };
+    let level = state.level.as_ref().unwrap();
+    for (peer, filter, status, then) in [
+        ("127.0.0.1", "debug", 200, "debug"),
+        ("192.0.2.7", "trace", 403, "debug"),
+        ("2001:db8::7", "trace", 403, "debug"),
+        (
+            "::1",
+            "info,streamhouse_storage=debug",
+            200,
+            "info,streamhouse_storage=debug",
+        ),
+        // An IPv4 client of a listener for both.
+        ("::ffff:127.0.0.1", "warn", 200, "warn"),
+        ("::ffff:192.0.2.7", "trace", 403, "warn"),
+        ("127.0.0.1", "a=b=c", 400, "warn"),
+        ("127.0.0.1", " ", 400, "warn"),
+        // Who may not change it is not told either what would be right.
+        ("192.0.2.7", "a=b=c", 403, "warn"),
+    ] {
+        assert_eq!(put(peer, filter), status, "{peer} {filter}");
+        assert_eq!(level.current(), then, "{peer} {filter}");
+    }
+    assert_eq!(put("127.0.0.1", &"x".repeat(1_025)), 400);
+    let without = start();
+    assert_eq!(ask(without.address, "GET /log/level", "").status, 404);
 }
 
 #[test]

@@ -131,14 +131,18 @@ fn report(shared: &Shared, peer: SocketAddr, end: &End) {
     let rejected = |reason| shared.agent.metrics.connections.rejected(reason).inc();
     match end {
         End::Frame(FrameError::Closed | FrameError::Io(_)) | End::Stopping | End::Unwritable => {
-            tracing::trace!(%peer, %end, "connection ended");
+            tracing::trace!(%peer, reason = %end, "connection ended");
             return;
         }
         End::Frame(FrameError::Idle) => rejected(RejectReason::Idle),
         End::Frame(FrameError::Stalled) => rejected(RejectReason::Stalled),
-        End::Frame(FrameError::Length { .. }) => rejected(RejectReason::FrameTooLarge),
+        End::Frame(FrameError::Length { .. }) => {
+            rejected(RejectReason::FrameTooLarge);
+            return request_log::closed(peer, end);
+        }
         End::Frame(FrameError::Truncated) | End::Request(_) | End::Handle(HandleError::Request(_)) => {
             rejected(RejectReason::Malformed);
+            return request_log::closed(peer, end);
         }
         End::Handle(HandleError::Encode(_)) => {
             tracing::error!(%peer, error = %end, "connection closed: our answer was wrong");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use streamhouse_metadata::ids::StoreTime;
 use streamhouse_metadata::store::StoreError;
+use streamhouse_observability::logging;
 use streamhouse_storage::object::encode_markers;
 use tokio::time::Instant;
 
@@ -25,7 +26,10 @@ impl Transactions {
         let mut forget_at = Instant::now();
         loop {
             if let Err(error) = self.abort_expired().await {
-                tracing::warn!(%error, "aborting expired transactions failed; tried again");
+                let error_type = error.error_type();
+                if let Some(suppressed) = logging::admit("abort transactions", error_type, "") {
+                    tracing::warn!(error_type, %error, suppressed, "aborting expired transactions failed; tried again");
+                }
             }
             if Instant::now() >= forget_at {
                 forget_at = Instant::now() + FORGET_EVERY;

@@ -18,6 +18,7 @@ use streamhouse_metadata::store::transactions::{
     AbortOpen, EndTransaction, Ended, InitTransaction, PublishedOffset, TransactionError, TransactionOffsets,
 };
 use streamhouse_metadata::store::{LookupError, MetadataStore, StoreError};
+use streamhouse_observability::logging;
 use streamhouse_storage::object::encode_markers;
 use streamhouse_storage::reader::Tail;
 use streamhouse_storage::upkeep::scheduler::Nudge;
@@ -223,9 +224,20 @@ impl Transactions {
         }
         let ids: BTreeSet<TopicId> = offsets.iter().map(|offset| offset.partition.topic).collect();
         let ids: Vec<TopicId> = ids.into_iter().collect();
-        let Ok(topics) = self.metadata.topics_by_id(&ids).await else {
-            tracing::warn!("what a transaction consumed is not counted: its topics could not be read");
-            return;
+        let topics = match self.metadata.topics_by_id(&ids).await {
+            Ok(topics) => topics,
+            Err(error) => {
+                let error_type = error.error_type();
+                if let Some(suppressed) = logging::admit("count a transaction", error_type, "") {
+                    tracing::warn!(
+                        error_type,
+                        %error,
+                        suppressed,
+                        "what a transaction consumed is not counted: its topics could not be read"
+                    );
+                }
+                return;
+            }
         };
         let topics = topics.iter().flatten();
         let names: HashMap<TopicId, &str> = topics.map(|t| (t.id, t.name.as_str())).collect();

@@ -15,7 +15,7 @@ use streamhouse_observability::families::FetchSource;
 use tokio::time::{Instant, timeout_at};
 
 use super::records::Records;
-use super::segments::{LoadError, Segments};
+use super::segments::LoadError;
 use super::tail::Waiter;
 use super::{ReadError, Reader};
 
@@ -95,10 +95,10 @@ impl Reader {
                 .map(|fetched| fetched.records.length_bytes)
                 .sum();
             if bytes >= request.min_bytes || results.iter().any(Result::is_err) {
-                return (reported(request, results), rung_at);
+                return (results, rung_at);
             }
             if Instant::now() >= deadline {
-                return (reported(request, results), None);
+                return (results, None);
             }
             if let Some(waiter) = &waiter
                 && timeout_at(deadline, waiter.rung()).await.is_ok()
@@ -360,19 +360,6 @@ impl Reader {
         }
         Ok((batches, from))
     }
-}
-
-/// Tells of what failed, once, where the fetch ends.
-fn reported(
-    request: &FetchRequest,
-    results: Vec<Result<Fetched, ReadError>>,
-) -> Vec<Result<Fetched, ReadError>> {
-    for (wanted, result) in request.partitions.iter().zip(&results) {
-        if let Err(error) = result {
-            Segments::report(wanted.partition, error);
-        }
-    }
-    results
 }
 
 fn found(located: Located, (batches, source): (Batches, FetchSource)) -> Found {

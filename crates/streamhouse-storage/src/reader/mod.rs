@@ -65,6 +65,20 @@ pub enum ReadError {
     Busy,
 }
 
+impl ReadError {
+    /// As the log calls it; empty for what is an answer and no failure.
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::UnknownPartition | Self::OutOfRange { .. } => "",
+            Self::Metadata(error) => error.error_type(),
+            Self::ObjectStore { .. } => "object_store",
+            Self::Damaged { .. } => "corrupt",
+            Self::Busy => "busy",
+        }
+    }
+}
+
 impl From<LookupError> for ReadError {
     fn from(error: LookupError) -> Self {
         match error {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use foyer::{Cache, CacheBuilder, Event, EventListener, Source};
 use object_store::{ObjectStore, ObjectStoreExt};
-use streamhouse_metadata::ids::{ObjectId, TopicPartition};
+use streamhouse_metadata::ids::ObjectId;
 use streamhouse_metadata::model::segment::LocatedSegment;
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_observability::families::{CacheResult, FetchSource};
@@ -338,18 +338,5 @@ impl Loaded {
 
     pub(super) fn slice(&self, position: usize, length_bytes: usize) -> Bytes {
         self.bytes.slice(position..position + length_bytes)
-    }
-}
-
-impl Segments {
-    /// What a damaged or missing segment is called in a log line.
-    pub(super) fn report(partition: TopicPartition, error: &ReadError) {
-        match error {
-            ReadError::UnknownPartition | ReadError::OutOfRange { .. } => {}
-            ReadError::Metadata(_) | ReadError::ObjectStore { .. } | ReadError::Busy => {
-                tracing::warn!(%partition, %error, "read failed");
-            }
-            ReadError::Damaged { .. } => tracing::error!(%partition, %error, "stored bytes are damaged"),
-        }
     }
 }

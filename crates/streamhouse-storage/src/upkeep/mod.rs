@@ -115,6 +115,18 @@ pub enum UpkeepError {
     Fenced(IncarnationId),
 }
 
+impl UpkeepError {
+    /// As the log calls it.
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::Metadata(error) => error.error_type(),
+            Self::Objects(_) => "object_store",
+            Self::Fenced(_) => "fenced",
+        }
+    }
+}
+
 impl From<SwapError> for UpkeepError {
     fn from(error: SwapError) -> Self {
         match error {

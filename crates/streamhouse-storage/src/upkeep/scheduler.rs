@@ -8,8 +8,8 @@ mod nudge;
 
 use std::sync::Arc;
 
-use streamhouse_observability::Metrics;
 use streamhouse_observability::families::{TaskMetrics, TaskResult};
+use streamhouse_observability::{Metrics, logging};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -156,7 +156,16 @@ impl Upkeep {
             }
             Err(error) => {
                 metrics.ran(TaskResult::Error);
-                tracing::warn!(task = task.name(), %error, "upkeep failed and will be tried again");
+                let (task_name, error_type) = (task.name(), error.error_type());
+                if let Some(suppressed) = logging::admit(task_name, error_type, "") {
+                    tracing::warn!(
+                        task = task_name,
+                        error_type,
+                        %error,
+                        suppressed,
+                        "upkeep failed and will be tried again"
+                    );
+                }
                 agenda.failed(task, Instant::now());
             }
         }

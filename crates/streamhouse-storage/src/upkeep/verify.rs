@@ -153,9 +153,12 @@ impl VerifyTask {
             damaged => {
                 // Without an index nobody can tell which of its segments are whole.
                 report.corrupt = object.segments;
-                let (expected, length) = (object.location.length_bytes, found.len());
+                let (expected_bytes, length_bytes) = (object.location.length_bytes, found.len());
                 let error = damaged.err().map(|error| error.to_string()).unwrap_or_default();
-                tracing::error!(object_id = %name, expected, length, error, "a stored object is damaged");
+                tracing::error!(
+                    object_id = %name, expected_bytes, length_bytes, error,
+                    "a stored object is damaged"
+                );
                 return Ok(report);
             }
         };

@@ -395,7 +395,15 @@ impl Groups {
                 GroupError::TooMany { limit } => GroupFault::TooManyGroups(limit),
                 GroupError::Store(error) => {
                     let error_type = error.error_type();
-                    tracing::warn!(consumer_group = %slot.name, %error, error_type, "the group could not be stored");
+                    if let Some(suppressed) = logging::admit("store a group", error_type, &slot.name) {
+                        tracing::warn!(
+                            consumer_group = %slot.name,
+                            error_type,
+                            %error,
+                            suppressed,
+                            "the group could not be stored"
+                        );
+                    }
                     error.into()
                 }
             }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::context::RequestContext;
 use super::error_code::{self, NONE, RequestFault};
 use super::list_offsets::check_epoch;
+use super::request_log;
 use super::response::{EncodeError, Response};
 use super::topics::{KnownTopic, TopicKey};
 use crate::fetch_session::{FetchSessions, Mode, NO_SESSION, Places, Told, Wanted};
@@ -362,7 +363,7 @@ fn answer(
             if let ReadError::OutOfRange { snapshot, .. } = &error {
                 partition.snapshot = Some(*snapshot);
             } else if error_code::outcome(partition.error_code) == ApiOutcome::ServerError {
-                context.report(&error);
+                request_log::read_failed(context, &topic.topic.name, partition.index, &error);
             }
         }
     }

@@ -70,8 +70,8 @@ pub struct Pending {
 
 struct PendingTopic {
     key: TopicKey,
-    /// Counts the latency; `None` where the topic does not exist.
-    metrics: Option<Arc<TopicMetrics>>,
+    /// `None` where the topic does not exist.
+    known: Option<Arc<KnownTopic>>,
     partitions: Vec<(i32, Slot)>,
 }
 
@@ -136,7 +136,7 @@ pub async fn admit(
         }
         topics.push(PendingTopic {
             key: topic.key,
-            metrics: known.ok().map(|known| known.metrics.clone()),
+            known: known.ok(),
             partitions,
         });
     }
@@ -328,10 +328,16 @@ impl Pending {
         let mut results = results.into_iter();
         let answered_at = Instant::now();
         let mut successful = Vec::new();
+        // Requests of several topics are no one topic's.
+        let only_topic = match topics.as_slice() {
+            [topic] => topic.known.clone(),
+            _ => None,
+        };
         let mut outcome = ApiOutcome::Ok;
         let mut failure = None;
         let mut responses = Vec::with_capacity(topics.len());
         for topic in topics {
+            let name = topic.known.as_ref().map(|known| known.topic.name.as_str());
             let mut all_well = !topic.partitions.is_empty();
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for (index, slot) in topic.partitions {
@@ -342,7 +348,7 @@ impl Pending {
                         Err(error) => {
                             match &error {
                                 AppendError::Refused(refusal) => request_log::mistake(&context, refusal),
-                                error => request_log::failure(&context, error),
+                                error => request_log::failure(&context, name, error),
                             }
                             refused_response(
                                 index,
@@ -359,8 +365,8 @@ impl Pending {
                 }
                 partitions.push(response);
             }
-            if all_well && let Some(metrics) = topic.metrics {
-                successful.push(metrics);
+            if all_well && let Some(known) = &topic.known {
+                successful.push(known.metrics.clone());
             }
             responses.push(topic_response(topic.key, partitions));
         }
@@ -371,7 +377,8 @@ impl Pending {
             for topic in successful {
                 topic.latency.observe(written - read_at);
             }
-            request_log::produced(context, outcome, &journey, answered_at, written);
+            let topic = only_topic.as_ref().map(|known| known.topic.name.as_str());
+            request_log::produced(context, topic, outcome, &journey, (answered_at, written));
         };
         if acks == 0 {
             return match failure {

@@ -16,6 +16,7 @@ use object_store::{ObjectStoreExt as _, PutPayload};
 use streamhouse_metadata::ids::{ObjectId, ObjectName, StoreTime};
 use streamhouse_metadata::model::object::{InlineBacklog, InlineBatch, Swap, SwapResult};
 use streamhouse_metadata::store::{StoreError, SwapError};
+use streamhouse_observability::logging;
 
 use super::abandoned::Abandoned;
 use super::{Next, UpkeepError, UpkeepOptions, UpkeepParts, until};
@@ -111,10 +112,13 @@ impl CompactionTask {
         let payloads = self.read(&batch).await?;
         let plan = plan(&batch.segments, &payloads);
         for segment in &plan.damaged {
-            tracing::error!(
-                partition = %segment.partition, base_offset = segment.base_offset, object = %segment.object,
-                "a segment in the metadata store is damaged; it stays where it is"
-            );
+            let partition = segment.partition.to_string();
+            if let Some(suppressed) = logging::admit("compaction", "corrupt", &partition) {
+                tracing::error!(
+                    partition, base_offset = segment.base_offset, object_id = %segment.object, suppressed,
+                    "a segment in the metadata store is damaged; it stays where it is"
+                );
+            }
         }
         if plan.parts.is_empty() {
             return Ok(report);
