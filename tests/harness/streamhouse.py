@@ -1,7 +1,7 @@
 """The server under test: started, killed, stopped and started again on the same data and ports.
 
 Ports are chosen here and stay the same over restarts, as a client that keeps retrying expects. The
-environment is emptied of STREAMHOUSE_* and AWS_*, so that a run never depends on whose shell it is.
+environment is emptied of STREAMHOUSE_*, AWS_* and OTEL_*, so that a run never depends on whose shell it is.
 """
 
 import os
@@ -50,7 +50,7 @@ class StreamHouse:
 
     def spawn(self) -> Child:
         """Starts the process without waiting for anything."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMHOUSE_", "AWS_"))}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMHOUSE_", "AWS_", "OTEL_"))}
         env = {**clean, "RUST_BACKTRACE": "1", "HOME": str(self.directory), **self.env}
         # `env -i`, because Child only ever adds to the environment.
         pairs = [f"{name}={value}" for name, value in env.items()]

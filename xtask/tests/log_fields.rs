@@ -132,7 +132,7 @@ fn walk(stream: TokenStream, file: &str, found: &mut Found) {
                     }
                     // A macro of a file's own that passes the level on.
                     ["!", _, "$", ":", ":"] => take_fields(&group, &format!("{file}: macro"), found),
-                    ["instrument", ..] => instrument(&group, file, found),
+                    ["instrument"] | ["instrument", ":", ":", "tracing"] => instrument(&group, file, found),
                     ["tests", "mod", ..] => {}
                     _ => walk(group.stream(), file, found),
                 }

@@ -15,6 +15,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use streamhouse_observability::families::{MetadataErrorType, MetadataMetrics, MetadataOperationMetrics};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use crate::ids::{IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::commit::{CommitAnswer, CommitRequest};
@@ -45,17 +47,26 @@ impl<S: MetadataStore> Metered<S> {
     }
 }
 
+/// A method, and what is counted for it.
+struct Operation {
+    name: &'static str,
+    metrics: MetadataOperationMetrics,
+}
+
 /// One handle a method, under the method's name.
 macro_rules! operations {
     ($($method:ident)*) => {
         struct Operations {
-            $($method: MetadataOperationMetrics,)*
+            $($method: Operation,)*
         }
 
         impl Operations {
             fn new(metrics: &MetadataMetrics) -> Self {
                 Self {
-                    $($method: metrics.operation(stringify!($method)),)*
+                    $($method: Operation {
+                        name: stringify!($method),
+                        metrics: metrics.operation(stringify!($method)),
+                    },)*
                 }
             }
         }
@@ -166,12 +177,11 @@ impl Fault for SwapError {
     }
 }
 
-async fn timed<T, E: Fault>(
-    metrics: &MetadataOperationMetrics,
-    call: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
+async fn timed<T, E: Fault>(operation: &Operation, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let Operation { name, metrics } = operation;
+    let span = tracing::debug_span!("metadata", operation = name, error_type = Empty);
     let began = Instant::now();
-    let answer = call.await;
+    let answer = call.instrument(span.clone()).await;
     metrics.seconds.observe(began.elapsed());
     if let Err(error) = &answer
         && let Some(fault) = error.fault()
@@ -183,6 +193,7 @@ async fn timed<T, E: Fault>(
             StoreError::Damaged(_) => MetadataErrorType::Damaged,
         };
         metrics.errors(error_type).inc();
+        span.record("error_type", fault.error_type());
     }
     answer
 }

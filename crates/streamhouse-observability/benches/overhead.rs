@@ -1,5 +1,6 @@
 //! What counting costs whoever counts, on two threads that count the same series at the same time, and what a
-//! scrape of many partitions costs the thread that renders it.
+//! scrape of many partitions costs the thread that renders it; and what the spans of one produce cost while nobody
+//! asks for them.
 //!
 //! A call here is everything that one batch, one read, one segment or one look-up counts. The clock is read
 //! by the callers anyway and is not in it.
@@ -13,7 +14,9 @@ use streamhouse_observability::families::{
     BatchCount, CacheResult, ClusterView, FetchSource, GroupLag, GroupView, SealReason,
 };
 use streamhouse_observability::registry::claim_lane;
-use streamhouse_observability::{Metrics, MetricsOptions};
+use streamhouse_observability::{LogOptions, Metrics, MetricsOptions, logging};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 const THREADS: usize = 2;
 
@@ -135,11 +138,53 @@ fn scrape(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// As on the way of a produce: a request with its fields, an append, an object, a commit, and a call with its
+/// attempt to each store.
+fn spans(criterion: &mut Criterion) {
+    let metrics = Metrics::new(MetricsOptions::default());
+    // With the log at its usual level and no collector.
+    let Ok(_log) = logging::init(&LogOptions::default(), &metrics) else {
+        return;
+    };
+    let mut group = criterion.benchmark_group("spans that nobody asks for");
+    group.bench_function("produce: a request", |bencher| {
+        bencher.iter(|| {
+            let number = black_box(7);
+            let request = tracing::debug_span!(
+                "request",
+                api = "Produce",
+                correlation_id = %format_args!("agent-{number}"),
+                client_id = black_box("client"),
+                outcome = Empty,
+                object_id = Empty,
+            );
+            let append = tracing::debug_span!("append", batches = number);
+            let shared = match tracing::span_enabled!(tracing::Level::DEBUG) {
+                true => tracing::debug_span!("flush"),
+                false => Span::none(),
+            };
+            let calls = async {
+                async {}
+                    .instrument(tracing::debug_span!("metadata", operation = "commit"))
+                    .await;
+                async {}
+                    .instrument(tracing::debug_span!("attempt", attempt = number))
+                    .await;
+            };
+            let call = tracing::debug_span!("object_store", operation = "PUT");
+            futures::executor::block_on(calls.instrument(call).instrument(request.clone()));
+            request.record("outcome", "ok");
+            black_box((append, shared)).0.is_disabled()
+        });
+    });
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = counting, scrape
+    targets = counting, scrape, spans
 }
 criterion_main!(benches);

@@ -4,6 +4,9 @@
 //! client_id agent object_id duration_ms`. Logging never blocks the code that logs. Every event that
 //! passes the filter is counted by level, also when its line is dropped afterwards.
 //!
+//! Lines of other people's code below INFO are never written, whatever the filter says: what an HTTP client or a
+//! TLS library tells of its requests holds signatures and tokens.
+//!
 //! `level` changes the filter while the process runs, `once` holds repeats back, `writer` is the way out.
 
 mod json;
@@ -17,9 +20,11 @@ mod writer;
 use std::io::{self, IsTerminal, Write};
 use std::str::FromStr;
 
-use tracing::{Event, Level, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt as _, filter_fn};
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, fmt};
 
@@ -118,9 +123,29 @@ impl Drop for LogGuard {
 /// # Errors
 /// A filter that does not parse, a thread that does not start, a second start.
 pub fn init(options: &LogOptions, metrics: &Metrics) -> Result<LogGuard, LogError> {
+    init_with(options, metrics, None)
+}
+
+/// Spans that go elsewhere than to the log, whatever its level.
+pub(crate) type Spans = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// [`init`], with our spans handed to `traces` as well.
+///
+/// # Errors
+/// As [`init`].
+#[cfg(feature = "otlp")]
+pub fn init_with_traces(
+    options: &LogOptions,
+    metrics: &Metrics,
+    traces: &crate::traces::Traces,
+) -> Result<LogGuard, LogError> {
+    init_with(options, metrics, Some(traces.layer()))
+}
+
+fn init_with(options: &LogOptions, metrics: &Metrics, spans: Option<Spans>) -> Result<LogGuard, LogError> {
     let colours = io::stderr().is_terminal();
-    let (subscriber, guard) = build(options, metrics.log_events.clone(), io::stderr(), colours)?;
-    subscriber.try_init()?;
+    let (dispatch, guard) = build(options, metrics.log_events.clone(), io::stderr(), colours, spans)?;
+    dispatch.try_init()?;
     Ok(guard)
 }
 
@@ -129,12 +154,41 @@ fn build(
     events: LogEventMetrics,
     out: impl Write + Send + 'static,
     colours: bool,
-) -> Result<(impl Subscriber + Send + Sync + 'static, LogGuard), LogError> {
-    let (filter, level) = level::filter(&options.filter)?;
+    spans: Option<Spans>,
+) -> Result<(Dispatch, LogGuard), LogError> {
     let format = options.format;
     let sender = LineSender::start(out, LINES_MAX, move |dropped| dropped_line(format, dropped))?
         .counting_dropped(events.dropped.clone());
-    let lines: Box<dyn Layer<_> + Send + Sync> = match format {
+    let own = filter_fn(|metadata| is_ours(metadata) || *metadata.level() <= Level::INFO);
+    let (dispatch, level) = match spans {
+        // The filter stands before both layers, so that only events it lets through are counted.
+        None => {
+            let (filter, level) = level::filter(&options.filter)?;
+            let subscriber = Registry::default()
+                .with(lines(format, colours, &sender))
+                .with(CountEvents(events))
+                .with(filter)
+                .with(own);
+            (Dispatch::new(subscriber), level)
+        }
+        // The spans have a filter of their own.
+        Some(spans) => {
+            let (filter, level) = level::filter(&options.filter)?;
+            let lines = lines(format, colours, &sender).and_then(CountEvents(events));
+            let subscriber = Registry::default()
+                .with(spans)
+                .with(lines.with_filter(filter.and(own)));
+            (Dispatch::new(subscriber), level)
+        }
+    };
+    Ok((dispatch, LogGuard { sender, level }))
+}
+
+fn lines<S>(format: LogFormat, colours: bool, sender: &LineSender) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    match format {
         LogFormat::Human => fmt::layer()
             .with_ansi(colours)
             .with_writer(sender.clone())
@@ -144,13 +198,12 @@ fn build(
             .event_format(FlatJson)
             .with_writer(sender.clone())
             .boxed(),
-    };
-    // The filter stands before both layers, so that only events it lets through are counted.
-    let subscriber = Registry::default()
-        .with(lines)
-        .with(CountEvents(events))
-        .with(filter);
-    Ok((subscriber, LogGuard { sender, level }))
+    }
+}
+
+/// Whether code of this workspace says it.
+pub(crate) fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("streamhouse")
 }
 
 fn dropped_line(format: LogFormat, dropped: u64) -> String {

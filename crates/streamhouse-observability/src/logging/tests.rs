@@ -29,8 +29,8 @@ fn logged(filter: &str, format: LogFormat, metrics: &Metrics, log: impl FnOnce()
         filter: filter.to_owned(),
         format,
     };
-    let (subscriber, guard) = build(&options, metrics.log_events.clone(), out.clone(), false).unwrap();
-    tracing::subscriber::with_default(subscriber, log);
+    let (subscriber, guard) = build(&options, metrics.log_events.clone(), out.clone(), false, None).unwrap();
+    tracing::dispatcher::with_default(&subscriber, log);
     drop(guard);
     let bytes = out.0.lock().clone();
     String::from_utf8(bytes).unwrap()
@@ -116,7 +116,7 @@ fn a_filter_and_a_format_that_do_not_parse_are_refused_by_name() {
         filter: "a=b=c".to_owned(),
         format: LogFormat::Json,
     };
-    let error = build(&options, metrics.log_events.clone(), io::sink(), false)
+    let error = build(&options, metrics.log_events.clone(), io::sink(), false, None)
         .err()
         .unwrap();
     assert!(
@@ -142,10 +142,11 @@ fn the_filter_changes_while_the_process_runs_and_a_wrong_one_leaves_it_as_it_was
         metrics.log_events.clone(),
         out.clone(),
         false,
+        None,
     )
     .unwrap();
     let level = guard.level();
-    tracing::subscriber::with_default(subscriber, || {
+    tracing::dispatcher::with_default(&subscriber, || {
         for (filter, taken) in [
             ("info", true),
             ("debug", true),
@@ -164,4 +165,71 @@ fn the_filter_changes_while_the_process_runs_and_a_wrong_one_leaves_it_as_it_was
         .filter_map(|line| line.split("said under ").nth(1))
         .collect();
     assert_eq!(said, ["debug", "x=nonsense"]);
+}
+
+#[test]
+fn what_other_peoples_code_says_below_info_is_never_written() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let log = || {
+        tracing::trace!(target: "hyper_util::client", authorization = "AWS4-HMAC-SHA256", "a request");
+        tracing::debug!(target: "reqwest::connect", "connecting");
+        tracing::info!(target: "rustls", "of interest");
+        tracing::trace!("ours");
+    };
+    for filter in ["trace", "trace,hyper_util=trace,reqwest=debug"] {
+        let text = logged(filter, LogFormat::Human, &metrics, log);
+        assert!(text.contains("of interest") && text.contains("ours"), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+    }
+}
+
+/// Takes every span and no event, as the export of traces does.
+#[derive(Clone, Default)]
+struct SpanNames(Arc<Mutex<Vec<&'static str>>>);
+
+impl<S: Subscriber> Layer<S> for SpanNames {
+    fn on_new_span(&self, attributes: &tracing::span::Attributes<'_>, _: &tracing::Id, _: Context<'_, S>) {
+        self.0.lock().push(attributes.metadata().name());
+    }
+}
+
+#[test]
+fn spans_go_to_traces_whatever_the_level_of_the_log_and_change_none_of_its_lines() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let log = || {
+        let span = tracing::debug_span!("request", correlation_id = "c-1");
+        let _in_span = span.enter();
+        tracing::debug!("detail");
+        tracing::info!("said");
+    };
+    let options = LogOptions::default();
+    let (out, names) = (Captured::default(), SpanNames::default());
+    let spans = names
+        .clone()
+        .with_filter(filter_fn(|metadata| metadata.is_span() && is_ours(metadata)))
+        .boxed();
+    let (dispatch, guard) = build(
+        &options,
+        metrics.log_events.clone(),
+        out.clone(),
+        false,
+        Some(spans),
+    )
+    .unwrap();
+    let level = guard.level();
+    tracing::dispatcher::with_default(&dispatch, || {
+        log();
+        level.change("debug").unwrap();
+        log();
+    });
+    drop(guard);
+    let text = String::from_utf8(out.0.lock().clone()).unwrap();
+    let said: Vec<_> = text
+        .lines()
+        .map(|line| (line.contains("c-1"), line.rsplit(' ').next().unwrap_or_default()))
+        .collect();
+    assert_eq!(said, [(false, "said"), (true, "detail"), (true, "said")]);
+    assert_eq!(*names.0.lock(), ["request", "request"]);
+    let counted = [LogLevel::Info, LogLevel::Debug].map(|level| metrics.log_events.events(level).value());
+    assert_eq!(counted, [2, 1]);
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use streamhouse_observability::registry::claim_lane;
+use streamhouse_observability::traces::{Traces, TracesError};
 use streamhouse_observability::{Health, LogOptions, Metrics, MetricsOptions, logging};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,8 @@ const MISCONFIGURED: u8 = 2;
 /// Why the process did not get as far as an agent.
 #[derive(Debug, thiserror::Error)]
 enum ProcessError {
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     #[error("log: {0}")]
     Log(#[from] logging::LogError),
     #[error("http_listen: cannot listen on {address}: {source}")]
@@ -50,9 +53,10 @@ pub(super) fn run(config: Config) -> ExitCode {
             eprintln!("streamhouse: {error}");
             match error {
                 ProcessError::Stop(_) | ProcessError::Impatient | ProcessError::Io(_) => ExitCode::FAILURE,
-                ProcessError::Log(_) | ProcessError::Http { .. } | ProcessError::Start(_) => {
-                    ExitCode::from(MISCONFIGURED)
-                }
+                ProcessError::Log(_)
+                | ProcessError::Traces(_)
+                | ProcessError::Http { .. }
+                | ProcessError::Start(_) => ExitCode::from(MISCONFIGURED),
             }
         }
     }
@@ -72,7 +76,11 @@ fn serve(config: Config) -> Result<(), ProcessError> {
             LogFormat::Json => logging::LogFormat::Json,
         },
     };
-    let log = logging::init(&options, &metrics)?;
+    let traces = Traces::from_environment(env!("CARGO_PKG_VERSION"))?;
+    let log = match &traces {
+        Some(traces) => logging::init_with_traces(&options, &metrics, traces)?,
+        None => logging::init(&options, &metrics)?,
+    };
     let health = Health::new();
     health.start_watchdog()?;
 
@@ -97,6 +105,8 @@ fn serve(config: Config) -> Result<(), ProcessError> {
     runtime.shutdown_background();
     http_stop.cancel();
     http.join();
+    // Before the log, which may have to say that the last spans were not taken.
+    drop(traces);
     result
 }
 

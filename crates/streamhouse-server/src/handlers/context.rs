@@ -111,6 +111,8 @@ pub struct RequestContext {
     pub waited: Duration,
     /// Our number for the request, for logs and error messages.
     pub correlation: u64,
+    /// Ends with the context: when the answer was written or given up.
+    pub span: tracing::Span,
 }
 
 impl RequestContext {

@@ -15,8 +15,26 @@ use streamhouse_observability::logging::{self, milliseconds};
 use streamhouse_storage::reader::ReadError;
 use streamhouse_storage::writer::Journey;
 use tokio::time::Instant;
+use tracing::Span;
+use tracing::field::Empty;
 
 use super::context::RequestContext;
+
+/// The span of a request, around everything that is done for it.
+pub fn span(context: &RequestContext) -> Span {
+    let head = &context.head;
+    tracing::debug_span!(
+        "request",
+        api = ?head.api,
+        correlation_id = %context.correlation_id(),
+        kafka_correlation_id = head.correlation_id,
+        client_id = head.client_id.as_deref().unwrap_or_default(),
+        peer = %context.peer,
+        topic = Empty,
+        outcome = Empty,
+        object_id = Empty,
+    )
+}
 
 /// A produce whose answer was written, or that wanted none.
 ///
@@ -30,6 +48,10 @@ pub fn produced(
 ) {
     let took = written_at - context.read_at;
     let head = &context.head;
+    let span = &context.span;
+    span.record("outcome", outcome.as_str());
+    span.record("topic", topic);
+    span.record("object_id", journey.object.map(tracing::field::display));
     tracing::debug!(
         api = "Produce",
         correlation_id = %context.correlation_id(),
@@ -71,6 +93,7 @@ pub fn produced(
 pub fn answered(context: &RequestContext, outcome: ApiOutcome, may_wait: Duration) {
     let took = context.read_at.elapsed();
     let head = &context.head;
+    context.span.record("outcome", outcome.as_str());
     tracing::debug!(
         api = ?head.api,
         correlation_id = %context.correlation_id(),

@@ -7,6 +7,8 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Response};
 use axum::middleware::Next;
 use tokio::time::Instant;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use super::HttpState;
 
@@ -42,7 +44,9 @@ pub(super) async fn name(State(state): State<HttpState>, request: Request, next:
     let began = Instant::now();
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
-    let mut response = next.run(request).await;
+    let span = tracing::debug_span!("http", correlation_id, %method, path, status = Empty);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    span.record("status", i64::from(response.status().as_u16()));
     tracing::debug!(
         correlation_id,
         %method,

@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use super::frames::{Frame, FrameError, FrameReader, Limits};
 use super::guard::{self, RequestError};
@@ -213,7 +214,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             Err(error) => return Err(error.into()),
         };
         let (head, body) = guard::header(&frame.bytes, api)?;
-        let context = RequestContext {
+        let mut context = RequestContext {
             agent: self.shared.agent.clone(),
             principal: Principal::anonymous(),
             peer: self.peer,
@@ -223,7 +224,9 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             read_at: frame.read_at,
             waited: Duration::ZERO,
             correlation: self.shared.correlation.fetch_add(1, Ordering::Relaxed),
+            span: Span::none(),
         };
+        context.span = request_log::span(&context);
         if api == ApiKey::Produce {
             return self.produce(context, frame, &body).await;
         }
@@ -233,7 +236,8 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         self.shared.limits.plain.charge(&mut charge, worst_case).await;
         let read_at = frame.read_at;
         let kept = frame.bytes.len();
-        let response = handlers::handle(&context, &body, |decoded| charge.shrink(kept + decoded)).await?;
+        let handled = handlers::handle(&context, &body, |decoded| charge.shrink(kept + decoded));
+        let response = handled.instrument(context.span.clone()).await?;
         drop(charge);
         request_log::answered(&context, response.outcome, response.may_wait);
         self.mute(response.throttle);
@@ -264,7 +268,9 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         metrics.stage(Stage::Queue).observe(waited);
         context.waited = waited;
         let request = produce::decode(body, version).map_err(wrong)?;
-        let pending = produce::admit(context, request, charge, frame.bytes.len()).await;
+        let span = context.span.clone();
+        let admitted = produce::admit(context, request, charge, frame.bytes.len());
+        let pending = admitted.instrument(span).await;
         self.mute(pending.throttle);
         let answer = Answer::Produce(Box::new(pending), frame.read_at);
         self.answers.send(answer).await.map_err(|_| End::Unwritable)?;
@@ -315,7 +321,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         while let Some(answer) = self.queue.recv().await {
             let ready = match answer {
                 Answer::Ready(ready) => Some(ready),
-                Answer::Produce(pending, read_at) => match pending.answer().await {
+                Answer::Produce(pending, read_at) => match pending.answer_in_span().await {
                     Ok(Some(response)) => Some(Ready {
                         response,
                         api: ApiKey::Produce,

@@ -105,6 +105,12 @@ impl Transactions {
     }
 
     /// The producer's identity; a transaction that was open is aborted.
+    #[tracing::instrument(
+        name = "transaction",
+        level = "debug",
+        skip_all,
+        fields(operation = "init", transactional_id)
+    )]
     pub async fn init(
         &self,
         transactional_id: &str,
@@ -129,6 +135,7 @@ impl Transactions {
         Ok(self.ended(&ended))
     }
 
+    #[tracing::instrument(name = "transaction", level = "debug", skip_all, fields(operation = "add_partitions", transactional_id = asking.transactional_id))]
     pub async fn add_partitions(
         &self,
         asking: Asking<'_>,
@@ -140,6 +147,7 @@ impl Transactions {
         Ok(added.await?)
     }
 
+    #[tracing::instrument(name = "transaction", level = "debug", skip_all, fields(operation = "add_group", transactional_id = asking.transactional_id))]
     pub async fn add_group(&self, asking: Asking<'_>, group: &str) -> Result<(), TransactionFault> {
         if group.is_empty() {
             return Err(GroupFault::GroupId.into());
@@ -151,6 +159,7 @@ impl Transactions {
     }
 
     /// Holds offsets for the transaction's end; one outcome each. `implicit` as in KIP-890 part 2.
+    #[tracing::instrument(name = "transaction", level = "debug", skip_all, fields(operation = "add_offsets", transactional_id = asking.transactional_id))]
     pub async fn add_offsets(
         &self,
         asking: Asking<'_>,
@@ -174,6 +183,7 @@ impl Transactions {
     }
 
     /// Ends a transaction for `client`; who the producer is from then on.
+    #[tracing::instrument(name = "transaction", level = "debug", skip_all, fields(operation = "end", transactional_id = asking.transactional_id))]
     pub async fn end(
         &self,
         asking: Asking<'_>,

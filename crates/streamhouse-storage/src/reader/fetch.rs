@@ -80,6 +80,7 @@ impl Reader {
 
     /// The same, and the commit's moment where it waited for one: how fresh the answer is, whoever writes it
     /// can tell.
+    #[tracing::instrument(name = "fetch", level = "debug", skip_all, fields(partitions = request.partitions.len() as i64))]
     pub async fn fetch_woken(
         &self,
         request: &FetchRequest,

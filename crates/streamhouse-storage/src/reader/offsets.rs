@@ -34,6 +34,7 @@ pub struct FoundOffset {
 }
 
 impl Reader {
+    #[tracing::instrument(level = "debug", skip_all, fields(partition = partition.partition))]
     pub async fn list_offset(
         &self,
         partition: TopicPartition,

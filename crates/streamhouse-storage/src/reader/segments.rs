@@ -17,6 +17,7 @@ use streamhouse_observability::families::{CacheResult, FetchSource};
 use streamhouse_observability::{Counter, Metrics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::{ReadError, ReaderOptions};
 use crate::batch::BatchHeader;
@@ -132,11 +133,11 @@ impl Segments {
     ) -> Result<(Arc<Loaded>, FetchSource), LoadError> {
         let key = (located.object.id, located.segment.position);
         let (loader, wanted) = (self.loader.clone(), *located);
-        let fetched =
-            self.cache.get_or_fetch(
-                &key,
-                move || async move { loader.load(&wanted).await.map(Arc::new) },
-            );
+        let fetched = self.cache.get_or_fetch(
+            &key,
+            // The cache runs it in a task of its own.
+            move || async move { loader.load(&wanted).await.map(Arc::new) }.in_current_span(),
+        );
         let immediate = !fetched.need_await();
         let entry = fetched
             .await

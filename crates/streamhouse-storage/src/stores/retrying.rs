@@ -26,6 +26,8 @@ use object_store::{
 use streamhouse_observability::families::{Operation, StoreErrorType};
 use streamhouse_observability::{Metrics, logging};
 use tokio::time::{Instant, sleep, timeout};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::fault::{Fault, Stalled, WrongLength, classify};
 
@@ -106,27 +108,51 @@ impl Retrying {
     ) -> Result<BoxStream<'static, Result<ObjectMeta>>> {
         let page = self
             .context
-            .run(Operation::List, self.context.policy.list, classify, || async {
-                let listing = match &offset {
-                    Some(offset) => self.inner.list_with_offset(prefix.as_ref(), offset),
-                    None => self.inner.list(prefix.as_ref()),
-                };
-                listing.try_collect::<Vec<_>>().await
-            })
+            .run(
+                (Operation::List, prefix.as_ref()),
+                self.context.policy.list,
+                classify,
+                || async {
+                    let listing = match &offset {
+                        Some(offset) => self.inner.list_with_offset(prefix.as_ref(), offset),
+                        None => self.inner.list(prefix.as_ref()),
+                    };
+                    listing.try_collect::<Vec<_>>().await
+                },
+            )
             .await?;
         Ok(stream::iter(page.into_iter().map(Ok)).boxed())
     }
 }
 
 impl Context {
-    /// Runs attempts until one succeeds, one fails for good, or the deadline is too near for another.
+    /// Runs attempts until one succeeds, one fails for good, or the deadline is too near for another. `object`
+    /// is its key, or the prefix of a listing.
     async fn run<T, F: Future<Output = Result<T>>>(
+        &self,
+        (operation, object): (Operation, Option<&Path>),
+        patience: Patience,
+        judge: impl Fn(&Error) -> Fault,
+        attempt: impl FnMut() -> F,
+    ) -> Result<T> {
+        let span = tracing::debug_span!(
+            "object_store",
+            %operation,
+            object_id = object.map(tracing::field::display),
+            error_type = Empty,
+        );
+        let run = self.attempts(operation, patience, judge, attempt);
+        run.instrument(span).await
+    }
+
+    async fn attempts<T, F: Future<Output = Result<T>>>(
         &self,
         operation: Operation,
         patience: Patience,
         judge: impl Fn(&Error) -> Fault,
         mut attempt: impl FnMut() -> F,
     ) -> Result<T> {
+        let mut number = 0i64;
         let deadline = Instant::now() + patience.deadline;
         let mut backoff = self.policy.backoff_first;
         loop {
@@ -134,7 +160,15 @@ impl Context {
                 .attempt
                 .min(deadline.saturating_duration_since(Instant::now()));
             let observed = self.observer.begun(operation);
-            let error = match timeout(limit, attempt()).await {
+            let span = tracing::debug_span!(
+                "attempt",
+                attempt = number,
+                status = Empty,
+                store_request_id = Empty,
+                error_type = Empty,
+            );
+            number += 1;
+            let error = match timeout(limit, attempt().instrument(span.clone())).await {
                 Ok(Ok(answer)) => {
                     observed.succeeded();
                     return Ok(answer);
@@ -152,9 +186,13 @@ impl Context {
             let time_left = deadline.saturating_duration_since(Instant::now()) > pause;
             if fault == Fault::Lasting || !time_left {
                 self.count(operation, StoreErrorType::Failed);
+                span.record("error_type", "failed");
+                Span::current().record("error_type", "failed");
                 return Err(error);
             }
             self.count(operation, StoreErrorType::Retry);
+            span.record("error_type", "retry");
+            drop(span); // the pause is not its time
             if let Some(suppressed) = logging::admit("object_store", operation.as_str(), "") {
                 tracing::warn!(
                     %operation,
@@ -236,9 +274,12 @@ impl ObjectStore for Retrying {
             PutMode::Create | PutMode::Update(_) => classify,
         };
         self.context
-            .run(Operation::Put, self.context.policy.put, judge, || {
-                self.inner.put_opts(location, payload.clone(), opts.clone())
-            })
+            .run(
+                (Operation::Put, Some(location)),
+                self.context.policy.put,
+                judge,
+                || self.inner.put_opts(location, payload.clone(), opts.clone()),
+            )
             .await
     }
 
@@ -256,13 +297,18 @@ impl ObjectStore for Retrying {
         let operation = if head { Operation::Head } else { Operation::Get };
         let (mut result, bytes) = self
             .context
-            .run(operation, self.context.policy.get, classify, || async {
-                let result = self.inner.get_opts(location, options.clone()).await?;
-                match head {
-                    true => Ok((result, Bytes::new())),
-                    false => collect(result).await,
-                }
-            })
+            .run(
+                (operation, Some(location)),
+                self.context.policy.get,
+                classify,
+                || async {
+                    let result = self.inner.get_opts(location, options.clone()).await?;
+                    match head {
+                        true => Ok((result, Bytes::new())),
+                        false => collect(result).await,
+                    }
+                },
+            )
             .await?;
         if !head {
             let once = stream::once(std::future::ready(Ok(bytes)));
@@ -280,11 +326,16 @@ impl ObjectStore for Retrying {
                     let location = location?;
                     let deleted = this
                         .context
-                        .run(Operation::Delete, this.context.policy.delete, classify, || {
-                            let one = stream::once(std::future::ready(Ok(location.clone()))).boxed();
-                            let mut deleting = this.inner.delete_stream(one);
-                            async move { deleting.next().await.transpose() }
-                        })
+                        .run(
+                            (Operation::Delete, Some(&location)),
+                            this.context.policy.delete,
+                            classify,
+                            || {
+                                let one = stream::once(std::future::ready(Ok(location.clone()))).boxed();
+                                let mut deleting = this.inner.delete_stream(one);
+                                async move { deleting.next().await.transpose() }
+                            },
+                        )
                         .await;
                     match deleted {
                         Ok(_) | Err(Error::NotFound { .. }) => Ok(location),
@@ -313,9 +364,12 @@ impl ObjectStore for Retrying {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.context
-            .run(Operation::List, self.context.policy.list, classify, || {
-                self.inner.list_with_delimiter(prefix)
-            })
+            .run(
+                (Operation::List, prefix),
+                self.context.policy.list,
+                classify,
+                || self.inner.list_with_delimiter(prefix),
+            )
             .await
     }
 

@@ -14,6 +14,7 @@ use streamhouse_metadata::model::commit::{AppendRefusal, BatchTransaction};
 use streamhouse_observability::families::{PartitionWriteMetrics, TopicMetrics};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::journey::Journey;
 use crate::batch::AdmittedBatch;
@@ -137,6 +138,8 @@ struct Request {
     bytes: usize,
     accepted_at: Instant,
     answers: Arc<Answers>,
+    /// Ends when all batches have left the writer.
+    span: Span,
 }
 
 /// Equal for the batches of one request.
@@ -153,6 +156,11 @@ impl Reply {
     /// Names the request, as long as the reply lives.
     pub(super) fn request(&self) -> RequestKey {
         RequestKey(Arc::as_ptr(&self.request))
+    }
+
+    /// The span of the append call.
+    pub(super) fn span(&self) -> &Span {
+        &self.request.span
     }
 
     pub(super) fn request_bytes(&self) -> usize {
@@ -192,13 +200,15 @@ pub(super) fn pending(batches: Vec<Append>, answers: &Arc<Answers>) -> (Vec<Pend
     let count = batches.len();
     let accepted_at = Instant::now();
     answers.accepted.fetch_add(count as u64, Ordering::AcqRel);
+    let bytes = batches.iter().map(|append| append.batch.bytes.len()).sum();
     let request = Arc::new(Request {
         remaining: AtomicUsize::new(count),
         results: Mutex::new(vec![Err(AppendError::Stopping); count]),
         answer: Mutex::new(Some(sender)),
-        bytes: batches.iter().map(|append| append.batch.bytes.len()).sum(),
         accepted_at,
         answers: answers.clone(),
+        bytes,
+        span: tracing::debug_span!("append", batches = count as i64, length_bytes = bytes as i64),
     });
     let pending = batches
         .into_iter()

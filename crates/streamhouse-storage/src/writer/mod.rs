@@ -12,6 +12,7 @@ mod journey;
 mod pipeline;
 mod policy;
 mod sealed;
+mod spans;
 
 #[cfg(test)]
 mod tests;

@@ -22,12 +22,13 @@ use streamhouse_observability::families::{BatchCount, ProducerErrorType, SealRea
 use streamhouse_observability::{Metrics, logging};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument as _;
 
 use super::append::{AppendError, Pending};
 use super::journey::Journey;
 use super::policy::{self, Verdict, View};
 use super::sealed::{Place, Sealed};
-use super::{Identity, Shared, WriterOptions, WriterParts};
+use super::{Identity, Shared, WriterOptions, WriterParts, spans};
 use crate::object::{Counters, key_of};
 use commit::{Committing, attempt};
 
@@ -173,7 +174,8 @@ impl Pipeline {
                 false => buffer.take(self.options.flush_bytes),
             }
         };
-        let sealed = Sealed::new(self.counters().next(), inline, batches, now);
+        let mut sealed = Sealed::new(self.counters().next(), inline, batches, now);
+        sealed.span = spans::flush(&sealed, &self.name_of(sealed.counter));
         let metrics = &self.parts.metrics.produce;
         metrics
             .flush_object_bytes(reason)
@@ -196,7 +198,8 @@ impl Pipeline {
         let key = key_of(&self.name_of(counter));
         let payload: PutPayload = sealed.payload.iter().cloned().collect();
         let objects = self.parts.objects.clone();
-        let put = tokio::spawn(async move { objects.put(&key, payload).await.map(|_| ()) });
+        let put = async move { objects.put(&key, payload).await.map(|_| ()) };
+        let put = tokio::spawn(put.instrument(sealed.span.clone()));
         self.uploads.push(Box::pin(async move {
             let result = put.await.unwrap_or_else(|error| {
                 Err(object_store::Error::Generic {

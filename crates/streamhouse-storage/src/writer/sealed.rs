@@ -4,6 +4,7 @@ use bytes::Bytes;
 use streamhouse_metadata::ids::ObjectName;
 use streamhouse_metadata::model::commit::{BatchEntry, CommitObject};
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::append::{AppendError, PartitionHandles, Pending};
 use super::journey::Moments;
@@ -34,6 +35,8 @@ pub(super) struct Sealed {
     pub(super) segments: Vec<PartitionHandles>,
     pub(super) sealed_at: Instant,
     pub(super) durable_at: Instant,
+    /// Around all that is done for the object.
+    pub(super) span: Span,
 }
 
 impl Sealed {
@@ -82,6 +85,7 @@ impl Sealed {
             segments,
             sealed_at: now,
             durable_at: now,
+            span: Span::none(),
         }
     }
 

@@ -18,6 +18,7 @@ impl Groups {
         }
     }
 
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "join", consumer_group = name))]
     pub async fn join(self: &Arc<Self>, name: &str, join: Join) -> Result<JoinReply, (GroupFault, MemberId)> {
         let member = join.member.clone();
         let fail = |fault| (fault, member.clone());
@@ -44,6 +45,7 @@ impl Groups {
         }
     }
 
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "sync", consumer_group = name))]
     pub async fn sync(
         self: &Arc<Self>,
         name: &str,
@@ -67,6 +69,7 @@ impl Groups {
         }
     }
 
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "heartbeat", consumer_group = name))]
     pub async fn heartbeat(
         self: &Arc<Self>,
         name: &str,
@@ -83,6 +86,7 @@ impl Groups {
     }
 
     /// One outcome a member, in the order asked.
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "leave", consumer_group = name))]
     pub async fn leave(
         self: &Arc<Self>,
         name: &str,

@@ -31,6 +31,7 @@ impl Groups {
     }
 
     /// A heartbeat of the newer protocol; with epoch 0 its sender joins, and may begin the group.
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "consumer_heartbeat", consumer_group = name))]
     pub async fn consumer_heartbeat(
         self: &Arc<Self>,
         name: &str,
@@ -53,6 +54,7 @@ impl Groups {
     }
 
     /// A member of the newer protocol leaves: for good, or, with epoch −2, for a while.
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "consumer_leave", consumer_group = name))]
     pub async fn consumer_leave(
         self: &Arc<Self>,
         name: &str,
@@ -69,6 +71,7 @@ impl Groups {
     }
 
     /// Whether offsets may be read under this identity of the newer protocol; the classic one does not ask.
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "may_fetch", consumer_group = name))]
     pub async fn may_fetch(self: &Arc<Self>, name: &str, member: &str, epoch: i32) -> Result<(), GroupFault> {
         let checked = self.with(name, false, async |_, live| match &live.group {
             AnyGroup::Classic(_) => Ok(()),

@@ -477,6 +477,7 @@ impl Groups {
     }
 
     /// Removes a group without members, with its offsets.
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "delete", consumer_group = name))]
     pub async fn delete(self: &Arc<Self>, name: &str) -> Result<(), GroupFault> {
         self.with(name, false, async |_, live| {
             if !live.group.is_empty() {
@@ -503,6 +504,7 @@ impl Groups {
     }
 
     /// The group as it is now; `None` when there is none.
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "describe", consumer_group = name))]
     pub async fn describe(self: &Arc<Self>, name: &str) -> Result<Option<AnyGroup>, GroupFault> {
         self.with(name, false, async |_, live| Ok(live.group.clone()))
             .await

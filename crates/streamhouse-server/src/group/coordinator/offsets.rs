@@ -13,6 +13,7 @@ use crate::group::GroupFault;
 impl Groups {
     /// Commits offsets as a member, or, with a negative generation, for a group without members.
     /// `knows_epochs`: the request's version does.
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "commit", consumer_group = name))]
     pub async fn commit(
         self: &Arc<Self>,
         name: &str,
@@ -35,6 +36,7 @@ impl Groups {
 
     /// Commits offsets in a transaction, which `adding` names for the group's coordinator epoch; one
     /// outcome each (TRACES 23).
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "commit_in_transaction", consumer_group = name))]
     pub async fn commit_in_transaction(
         self: &Arc<Self>,
         name: &str,
@@ -71,6 +73,7 @@ impl Groups {
     }
 
     /// Removes committed offsets of a group.
+    #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "delete_offsets", consumer_group = name))]
     pub async fn delete_offsets(
         self: &Arc<Self>,
         name: &str,

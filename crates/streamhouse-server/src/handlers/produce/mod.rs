@@ -29,6 +29,7 @@ use streamhouse_observability::families::{ApiOutcome, ProducerErrorType, Stage, 
 use streamhouse_storage::batch::{self, Admission, Codec};
 use streamhouse_storage::writer::{Append, AppendError, Appended, PartitionHandles, PendingAppend};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 pub use decode::{PARTITION_COST_BYTES, ProduceRequest, count_partitions, decode};
 use decode::{PartitionData, TopicData};
@@ -314,6 +315,12 @@ fn patience(timeout_ms: i32) -> Duration {
 }
 
 impl Pending {
+    /// [`Self::answer`], inside the request's span.
+    pub async fn answer_in_span(self) -> Result<Option<Response>, HandleError> {
+        let span = self.context.span.clone();
+        self.answer().instrument(span).await
+    }
+
     /// Waits until every batch has its answer. `None`: the client wants none.
     pub async fn answer(self) -> Result<Option<Response>, HandleError> {
         let Pending {

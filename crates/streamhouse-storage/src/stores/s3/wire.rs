@@ -21,6 +21,7 @@ use streamhouse_observability::families::Operation;
 use streamhouse_observability::{Metrics, logging};
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::refusal::Refusal;
 use crate::stores::attempt::Attempt;
@@ -84,6 +85,9 @@ impl HttpService for Counting {
         let began = Instant::now();
         let response = self.inner.execute(request).await?;
         let (parts, body) = response.into_parts();
+        let span = Span::current();
+        span.record("status", i64::from(parts.status.as_u16()));
+        span.record("store_request_id", request_id(&parts.headers));
         if let Some(path) = path {
             let object_id = path.find("/objects/").map(|at| &path[at + 1..]);
             tracing::debug!(

@@ -13,10 +13,12 @@ use streamhouse_metadata::store::{CommitError, StoreError};
 use streamhouse_observability::families::{BatchCount, Stage};
 use streamhouse_observability::logging;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::super::append::{AppendError, Appended};
 use super::super::journey::Moments;
 use super::super::sealed::Sealed;
+use super::super::spans;
 use super::publish::publish;
 use super::{COMMIT_GRACE, Pipeline, REPEAT_AFTER_MAX, REPEAT_AFTER_MIN, count_refusal};
 
@@ -59,6 +61,7 @@ impl Pipeline {
             .filter_map(Sealed::earliest_deadline)
             .min()
             .unwrap_or(now);
+        let span = spans::commit(front.clone());
         let identity = self.identity.borrow();
         let request = CommitRequest {
             incarnation: identity.incarnation,
@@ -68,7 +71,8 @@ impl Pipeline {
             lowest_undecided: identity.counters.lowest_undecided(),
         };
         let metadata = self.parts.metadata.clone();
-        committing.attempt = Some(Box::pin(async move { metadata.commit(request).await }));
+        let commit = async move { metadata.commit(request).await };
+        committing.attempt = Some(Box::pin(commit.instrument(span)));
     }
 
     pub(super) async fn answered(&mut self, answer: Result<CommitAnswer, CommitError>) {
