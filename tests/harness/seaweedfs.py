@@ -35,17 +35,23 @@ class SeaweedFS:
     child: Child | None = None
     # Speaks TLS with these when they are given.
     certificates: Certificates | None = None
+    access_key: str = ACCESS_KEY
+    secret_key: str = SECRET_KEY
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._pick_ports()
+        self.accept(self.access_key, self.secret_key)
+        (self.directory / "data").mkdir(exist_ok=True)
+
+    def accept(self, access_key: str, secret_key: str) -> None:
+        """Whose requests are accepted, from the next start on."""
         identity = {
             "name": "admin",
-            "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+            "credentials": [{"accessKey": access_key, "secretKey": secret_key}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         (self.directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        (self.directory / "data").mkdir(exist_ok=True)
 
     def _pick_ports(self) -> None:
         self.ports = {name: free_port(shadow=10_000) for name in ("s3", "master", "volume", "filer", "admin", "metrics")}

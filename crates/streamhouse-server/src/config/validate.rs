@@ -3,6 +3,8 @@
 //! Each refusal names the settings that do not go together. What passes here cannot deadlock the writer,
 //! cannot lose acknowledged data silently and cannot overflow the numbers it is turned into.
 
+use streamhouse_storage::stores::without_credentials;
+
 use super::{Config, ConfigError, Layer};
 
 /// What a Produce request has beside its largest batch: header, names, one partition.
@@ -195,7 +197,8 @@ fn scheme(
     } else {
         Err(ConfigError::Scheme {
             key,
-            value: value.to_owned(),
+            // Keys are written into the address by mistake.
+            value: without_credentials(value),
             allowed,
         })
     }

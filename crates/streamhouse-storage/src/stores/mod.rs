@@ -21,4 +21,4 @@ mod url;
 
 pub use open::{OpenError, OpenedStore, StoreOptions, open};
 pub use probe::{CheckError, check};
-pub use url::{StoreUrl, StoreUrlError};
+pub use url::{StoreUrl, StoreUrlError, without_credentials};

@@ -59,6 +59,10 @@ pub enum OpenError {
     PlainHttp { endpoint: String },
     #[error("{endpoint:?} is no endpoint: a URL such as https://host:port expected")]
     BadEndpoint { endpoint: String },
+    #[error(
+        "the endpoint {endpoint} holds a name or password: credentials come from AWS_* variables or a profile"
+    )]
+    EndpointCredentials { endpoint: String },
     #[error("the CA bundle {path} cannot be used: {reason}")]
     CaBundle { path: PathBuf, reason: String },
     #[error("the AWS profile {profile:?} was not found in {}", files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(" nor in "))]

@@ -8,6 +8,19 @@ use std::str::FromStr;
 
 use object_store::path::Path;
 
+/// An address as it may be shown: what stands before the host, mostly a name and a password, is left out.
+#[must_use]
+pub fn without_credentials(address: &str) -> String {
+    // A password may hold a slash or an @ that nobody escaped: everything up to the last @ is suspect.
+    match address.rsplit_once('@') {
+        Some((before, rest)) => match before.split_once("//") {
+            Some((scheme, _)) => format!("{scheme}//…@{rest}"),
+            None => format!("…@{rest}"),
+        },
+        None => address.to_owned(),
+    }
+}
+
 /// Where objects go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
@@ -51,7 +64,8 @@ impl FromStr for StoreUrl {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
             if bucket.is_empty() || !bucket.chars().all(sound) {
-                return Err(StoreUrlError::BadBucket(bucket.to_owned()));
+                let shown = bucket.rsplit('@').next().unwrap_or_default();
+                return Err(StoreUrlError::BadBucket(shown.to_owned()));
             }
             let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|_| StoreUrlError::BadPrefix {
                 prefix: prefix.to_owned(),
@@ -61,7 +75,7 @@ impl FromStr for StoreUrl {
                 prefix,
             });
         }
-        Err(StoreUrlError::UnknownScheme(text.to_owned()))
+        Err(StoreUrlError::UnknownScheme(without_credentials(text)))
     }
 }
 
@@ -105,6 +119,12 @@ mod tests {
             ("file:", E::NoPath),
             ("s3://", E::BadBucket(String::new())),
             ("s3://a b/c", E::BadBucket("a b".into())),
+            // As some tools write it: the keys are not for the log.
+            ("s3://AKIA:secret@bucket/c", E::BadBucket("bucket".into())),
+            (
+                "https://AKIA:sec/ret@host/b",
+                E::UnknownScheme("https://…@host/b".into()),
+            ),
             (
                 "s3://b/../c",
                 E::BadPrefix {

@@ -15,6 +15,7 @@ mod refusal;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use streamhouse_observability::Metrics;
 use url::Url;
 
 use super::open::OpenError;
+use super::url::without_credentials;
 
 pub use refusal::Refusal;
 
@@ -45,7 +47,7 @@ const IDLE_CONNECTIONS_MAX: usize = 64;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What is set beside the URL.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct S3Options {
     /// `--s3-endpoint`, as `https://host:port`; over `AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL`.
     pub endpoint: Option<String>,
@@ -55,6 +57,18 @@ pub struct S3Options {
     pub virtual_hosts: Option<bool>,
     /// The environment, as a map: a seam for tests.
     pub environment: BTreeMap<String, String>,
+}
+
+/// Of the environment only the names: values are keys and tokens, or may be.
+impl fmt::Debug for S3Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Options")
+            .field("endpoint", &self.endpoint.as_deref().map(without_credentials))
+            .field("allow_http", &self.allow_http)
+            .field("virtual_hosts", &self.virtual_hosts)
+            .field("environment", &self.environment.keys().collect::<Vec<_>>())
+            .finish()
+    }
 }
 
 impl Default for S3Options {
@@ -165,18 +179,20 @@ fn endpoint_for(
     virtual_hosts: bool,
     allow_http: bool,
 ) -> Result<String, OpenError> {
+    let shown = without_credentials(endpoint);
     let bad = || OpenError::BadEndpoint {
-        endpoint: endpoint.to_owned(),
+        endpoint: shown.clone(),
     };
     let mut url = Url::parse(endpoint).map_err(|_| bad())?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(OpenError::EndpointCredentials { endpoint: shown });
+    }
     let host = url.host_str().ok_or_else(bad)?.to_owned();
     match url.scheme() {
         "https" => {}
         "http" if allow_http => {}
         "http" => {
-            return Err(OpenError::PlainHttp {
-                endpoint: endpoint.to_owned(),
-            });
+            return Err(OpenError::PlainHttp { endpoint: shown });
         }
         _ => return Err(bad()),
     }
@@ -243,5 +259,38 @@ mod tests {
         ));
         assert!(matches!(refused("127.0.0.1:9000"), OpenError::BadEndpoint { .. }));
         assert!(matches!(refused("ftp://host"), OpenError::BadEndpoint { .. }));
+    }
+
+    #[test]
+    fn neither_settings_nor_a_client_nor_a_refusal_shows_a_secret() {
+        let secrets = ["the-secret", "the-token", "the-password"];
+        let variables = [
+            ("AWS_ACCESS_KEY_ID", "AKIA"),
+            ("AWS_SECRET_ACCESS_KEY", secrets[0]),
+            ("AWS_SESSION_TOKEN", secrets[1]),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut options = S3Options {
+            endpoint: Some("https://host".to_owned()),
+            allow_http: false,
+            virtual_hosts: None,
+            environment: BTreeMap::from(variables),
+        };
+        let metrics = Metrics::new(streamhouse_observability::MetricsOptions::default());
+        let opened = open("bucket", &options, &metrics).unwrap();
+        let mut shown = format!("{options:?} {:?} {}", opened.store, opened.store);
+        assert!(shown.contains("AWS_SESSION_TOKEN"), "{shown}");
+        for endpoint in [
+            "https://me:the-password@host",
+            "http://the-password@host",
+            "me:the-password@host",
+        ] {
+            options.endpoint = Some(endpoint.to_owned());
+            let error = open("bucket", &options, &metrics).err().unwrap();
+            shown += &format!(" {error} {error:?} {options:?}");
+        }
+        for secret in secrets {
+            assert!(!shown.contains(secret), "{shown}");
+        }
     }
 }
