@@ -188,9 +188,10 @@ fn written() -> Found {
 }
 
 /// Lines at WARN and ERROR that cannot repeat in a loop, or each time say something new.
-const EACH_TIME: [&str; 16] = [
+const EACH_TIME: [&str; 17] = [
     // The agent ends or starts anew after these.
     "stopping: the disk did not confirm a write",
+    "the Kafka listener ended abnormally",
     "the metadata store cannot be trusted",
     "the metadata store did not close cleanly",
     "the store remembers other commits than this agent made",
