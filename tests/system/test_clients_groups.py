@@ -114,7 +114,7 @@ def test_members_are_replaced_one_by_one_by_such_of_the_newer_protocol_and_back(
         program.ask("leave", member=str(newest - 3))
         members.settle({str(member) for member in range(newest - 2, newest + 1)})
     wanted = feed.stop()
-    members.complete(wanted, client.lost_max)
+    members.complete(wanted)
     for member in range(6, 9):
         program.ask("leave", member=str(member))
     members.judge(client)

@@ -532,9 +532,9 @@ def test_the_five_queries_answer_and_are_true(did):
     assert hits >= 6 <= misses
     ratio = did.value("streamhouse_cache_hits_total / (streamhouse_cache_hits_total + streamhouse_cache_misses_total)")
     assert ratio == hits / (hits + misses)
-    # In one window the load was over; over the whole of it the store took what the writer gave it.
+    # Over a window that holds all of the load, however slow the machine: the store took what the writer gave it.
     success = did.prometheus.query(
-        "increase(streamhouse_segment_flushes_total[5m]) / (increase(streamhouse_segment_writes_total[5m]) > 0)")
+        "increase(streamhouse_segment_flushes_total[1h]) / (increase(streamhouse_segment_writes_total[1h]) > 0)")
     for one in success:
         assert (one.value < 1) == ((one.labels["topic"], int(one.labels["partition"])) in did.given_up), one
     quantile = did.value('histogram_quantile(0.95, rate(streamhouse_s3_latency_seconds_bucket{operation="PUT"}[5m]))')
