@@ -3,8 +3,8 @@
 //! filling it does, and blocks kept whole rarely fit the next read, since segments differ in size.
 //!
 //! A block comes back when the last slice of what was read into it is dropped. How much is lent is bounded
-//! by who reads; slabs hold at most a quarter more than what was ever lent at once, and two more, and one
-//! stays when nothing is lent. What is read lies at an aligned place, as `O_DIRECT` demands.
+//! by who reads; slabs hold at most twice what was ever lent at once, and two more, and one stays when
+//! nothing is lent. What is read lies at an aligned place, as `O_DIRECT` demands.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Slabs {
         let (slab, run) = self.smallest_that_fits(wanted).unwrap_or_else(|| {
             // Where much is free and yet nothing fits, another slab would only be cut up as well.
             let held: usize = self.slabs.iter().map(|slab| slab.addresses.len()).sum();
-            let room = if held <= self.lent_bytes + self.lent_bytes / 4 + SLAB_BYTES {
+            let room = if held <= 2 * self.lent_bytes + SLAB_BYTES {
                 SLAB_BYTES
             } else {
                 0
