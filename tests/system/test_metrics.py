@@ -5,7 +5,7 @@ import struct
 import time
 
 import pytest
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 
 from harness.clients import admin, create_topic, kcat, producer, read_all, send_all, unique
 from harness.process import wait_until
@@ -223,6 +223,25 @@ def test_what_consumers_are_refused_is_counted_by_its_reason(broker):
     settled(broker, errors, 1, topic="", consumer_group=group, error_type="unknown_member")
     for client in (lost, stranger, member):
         client.close()
+
+
+def test_what_a_commit_is_refused_of_one_partition_is_counted_and_the_others_are_consumed(broker):
+    topic = create_topic(broker.address, unique("halves"), 2)
+    group = unique("group")
+    keeper = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 2})
+    keeper.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+    halves = [
+        TopicPartition(topic, 0, 7), TopicPartition(topic, 1, 7, metadata="m" * 5_000), TopicPartition(topic, 2, 7),
+    ]
+    with pytest.raises(KafkaException):
+        keeper.commit(offsets=halves, asynchronous=False)
+    stored = keeper.committed([TopicPartition(topic, 0), TopicPartition(topic, 1)], timeout=30)
+    assert [one.offset for one in stored] == [7, OFFSET_INVALID]
+    keeper.close()
+    errors = "streamhouse_consumer_errors_total"
+    settled(broker, errors, 1, topic=topic, consumer_group=group, error_type="invalid")
+    settled(broker, errors, 1, topic=topic, consumer_group=group, error_type="unknown_topic")
+    settled(broker, "streamhouse_consumer_records_total", 6, topic=topic, consumer_group=group)
 
 
 def test_an_open_transaction_shows_its_age(broker):

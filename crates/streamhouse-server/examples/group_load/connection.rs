@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use bytes::Bytes;
+use kafka_protocol::messages::ResponseHeader;
+use kafka_protocol::protocol::{Decodable, HeaderVersion, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+use crate::shared::framed;
 
 pub(crate) struct Connection {
     stream: TcpStream,
@@ -25,20 +27,7 @@ impl Connection {
 
     pub(crate) async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         self.correlation += 1;
-        let mut frame = BytesMut::new();
-        frame.put_u32(0);
-        let header = RequestHeader::default()
-            .with_request_api_key(R::KEY)
-            .with_request_api_version(version)
-            .with_correlation_id(self.correlation)
-            .with_client_id(Some(StrBytes::from_static_str("group-load")));
-        let api = ApiKey::try_from(R::KEY).unwrap();
-        header
-            .encode(&mut frame, api.request_header_version(version))
-            .unwrap();
-        request.encode(&mut frame, version).unwrap();
-        let length = u32::try_from(frame.len() - 4).unwrap();
-        frame[..4].copy_from_slice(&length.to_be_bytes());
+        let frame = framed("group-load", version, self.correlation, request);
         self.stream.write_all(&frame).await.unwrap();
 
         let length = self.stream.read_u32().await.unwrap();

@@ -13,6 +13,8 @@ mod classic;
 mod connection;
 mod newer;
 mod server;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 use std::path::PathBuf;
 

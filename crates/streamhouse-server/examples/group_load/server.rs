@@ -1,14 +1,15 @@
 //! The server that is measured: a process of its own, with the kernel's account of it.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::shared;
 
 const START_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) struct Server {
-    child: Child,
+    process: shared::Server,
     _directory: tempfile::TempDir,
     pub(crate) address: SocketAddr,
 }
@@ -17,32 +18,22 @@ impl Server {
     /// Starts it with its defaults, on a local directory, and waits until it listens.
     pub(crate) fn start(binary: &Path) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let address = free();
-        let child = Command::new(binary)
-            .arg("serve")
-            .args(["--kafka-listen", &address.to_string()])
-            .args(["--http-listen", &free().to_string()])
-            .arg("--data-dir")
-            .arg(directory.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self {
-            child,
-            _directory: directory,
-            address,
-        };
+        let process = shared::Server::start(binary, &["--data-dir", directory.path().to_str().unwrap()]);
+        let address = process.kafka;
         let began = Instant::now();
         while TcpStream::connect(address).is_err() {
             assert!(began.elapsed() < START_MAX, "the server does not listen");
             std::thread::sleep(Duration::from_millis(50));
         }
-        server
+        Self {
+            process,
+            _directory: directory,
+            address,
+        }
     }
 
     fn proc(&self, file: &str) -> String {
-        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.process.child.id())).unwrap()
     }
 
     /// Seconds of CPU time so far, its own and the kernel's for it.
@@ -65,18 +56,4 @@ impl Server {
             .unwrap();
         pages * rustix::param::page_size() as u64
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }

@@ -10,8 +10,9 @@
 
 mod agent;
 mod scrapes;
-mod server;
 mod share;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod wire;
 
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::server::Server;
+use crate::shared::Server;
 use crate::wire::{self, Client};
 
 const TOPICS: usize = 100;
@@ -20,7 +20,7 @@ const GROUPS: usize = 3;
 const RENDERING_AGE: Duration = Duration::from_millis(260);
 
 pub(crate) fn measure(binary: &Path, turns: usize, turn: Duration) {
-    let server = Server::start(binary);
+    let server = Server::start(binary, &["--object-store", "memory:", "--metadata", "memory:"]);
     let mut client = Client::connect(server.kafka);
     let topics: Vec<String> = (0..TOPICS).map(|n| format!("topic-{n:02}")).collect();
     client.create(&topics, PARTITIONS);

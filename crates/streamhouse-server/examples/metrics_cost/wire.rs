@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::offset_commit_request::{
@@ -12,11 +12,12 @@ use kafka_protocol::messages::offset_commit_request::{
 };
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    ApiKey, CreateTopicsRequest, FetchRequest, OffsetCommitRequest, ProduceRequest, RequestHeader,
-    ResponseHeader, TopicName,
+    CreateTopicsRequest, FetchRequest, OffsetCommitRequest, ProduceRequest, ResponseHeader, TopicName,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, StrBytes};
 use streamhouse_storage::batch::testing::TestBatch;
+
+use crate::shared;
 
 const START_MAX: Duration = Duration::from_secs(120);
 /// The newest that name topics by name.
@@ -36,21 +37,7 @@ fn name(text: &str) -> StrBytes {
 
 /// A whole request, to be sent as often as one likes.
 pub(crate) fn framed<R: Request>(version: i16, request: &R) -> Bytes {
-    let mut frame = BytesMut::new();
-    frame.put_u32(0);
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(1)
-        .with_client_id(Some(StrBytes::from_static_str("metrics-cost")));
-    let api = ApiKey::try_from(R::KEY).unwrap();
-    header
-        .encode(&mut frame, api.request_header_version(version))
-        .unwrap();
-    request.encode(&mut frame, version).unwrap();
-    let length = u32::try_from(frame.len() - 4).unwrap();
-    frame[..4].copy_from_slice(&length.to_be_bytes());
-    frame.freeze()
+    shared::framed("metrics-cost", version, 1, request)
 }
 
 /// `records` records of 100 bytes in one batch.

@@ -6,26 +6,22 @@
 //! connections, the requests in hand, what the writer holds, the metadata. What cannot be stored within
 //! the limit is not acknowledged, and the exit status says so.
 
+mod stores;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use streamhouse_metadata::metered::Metered;
 use streamhouse_metadata::model::topic::TopicLimits;
-use streamhouse_metadata::sqlite::{self, Location, SqliteOptions, SqliteStore, Watched};
-use streamhouse_metadata::store::{MetadataStore, Registered, StoreError};
+use streamhouse_metadata::sqlite;
+use streamhouse_metadata::store::{Registered, StoreError};
 use streamhouse_observability::families::ClientSource;
-use streamhouse_observability::health::{Disk, WRITER_STALL_MAX};
-use streamhouse_observability::{Health, HealthHandle, Metrics, logging};
+use streamhouse_observability::health::WRITER_STALL_MAX;
+use streamhouse_observability::{Health, HealthHandle, Metrics};
 use streamhouse_storage::reader::{Reader, ReaderOptions, Tail};
-use streamhouse_storage::stores::identity::{IdentityError, check_identity};
-use streamhouse_storage::stores::local::LocalOptions;
-use streamhouse_storage::stores::s3::S3Options;
-use streamhouse_storage::stores::{
-    self, CheckError, OpenedStore, StoreOptions, StoreUrl, StoreUrlError, check,
-};
+use streamhouse_storage::stores::identity::IdentityError;
+use streamhouse_storage::stores::{CheckError, OpenError, OpenedStore, StoreUrlError};
 use streamhouse_storage::upkeep::abandoned::Abandoned;
 use streamhouse_storage::upkeep::scheduler::{Nudge, Upkeep};
 use streamhouse_storage::upkeep::{UpkeepOptions, UpkeepParts};
@@ -34,7 +30,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::cluster_view::Snapshot;
 use crate::config::{Advertised, Config};
@@ -50,17 +45,12 @@ use crate::listener::responses::ResponseMemory;
 use crate::quota::Quotas;
 use crate::telemetry::ClientTelemetry;
 use crate::transaction::{TransactionSettings, Transactions};
-use crate::watched::{Attempts, MetadataProbe, ObjectProbe, watch_writer};
+use crate::watched::{MetadataProbe, ObjectProbe, watch_writer};
 
 /// Memory for requests that are no Produce, decoded.
 const PLAIN_BYTES: u64 = 32 << 20;
 /// Fetch responses of full size that clients may leave untaken before others get less.
 const RESPONSES_OF_FULL_SIZE: u64 = 2;
-/// How long to wait before a store that is down is tried again.
-const RETRY_MIN: Duration = Duration::from_millis(200);
-const RETRY_MAX: Duration = Duration::from_secs(5);
-/// The disk of the database is full when fewer are free: commits and its log would soon find no room.
-const METADATA_FREE_BYTES_MIN: u64 = 1 << 20;
 /// How far a sequential read is run ahead of on a store that is not this process's memory.
 const READ_AHEAD_BYTES: u64 = 16 << 20;
 
@@ -77,7 +67,7 @@ pub enum StartError {
     #[error("object_store: {0}")]
     Url(#[from] StoreUrlError),
     #[error("object_store: {0}")]
-    Open(#[from] stores::OpenError),
+    Open(#[from] OpenError),
     #[error("object_store: {0}")]
     Check(Box<CheckError>),
     #[error("object_store: {0}")]
@@ -142,10 +132,10 @@ pub async fn start(house: House) -> Result<Running, StartError> {
     let listener_health = health.component("listener");
 
     let disk = health.disk();
-    let metadata = open_metadata(&config, &metrics, &metadata_health, &disk).await?;
+    let metadata = stores::open_metadata(&config, &metrics, &metadata_health, &disk).await?;
     metadata_health.success();
-    let objects = open_objects(&config, &metrics, objects_health.clone(), &disk)?;
-    wait_for_objects(&objects, metadata.cluster().id, &objects_health, &stop).await?;
+    let objects = stores::open_objects(&config, &metrics, objects_health.clone(), &disk)?;
+    stores::wait_for_objects(&objects, metadata.cluster().id, &objects_health, &stop).await?;
     objects_health.set_probe(Arc::new(ObjectProbe(objects.clone())));
     metadata_health.set_probe(Arc::new(MetadataProbe(metadata.clone())));
     // Not before: clients of an agent that waits for its store are better refused than kept waiting.
@@ -164,7 +154,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         port: kafka.port(),
     });
 
-    let registered = register(metadata.as_ref(), &advertised, &metadata_health, &stop).await?;
+    let registered = stores::register(metadata.as_ref(), &advertised, &metadata_health, &stop).await?;
 
     let fatal = Arc::new(Mutex::new(None));
     let nudge = Nudge::default();
@@ -333,139 +323,6 @@ impl Running {
             return Err(StopError::Fatal(reason));
         }
         ended.map_err(|_| StopError::Limit(limit))
-    }
-}
-
-// --- the stores -----------------------------------------------------------------------------------
-
-async fn open_metadata(
-    config: &Config,
-    metrics: &Metrics,
-    health: &HealthHandle,
-    disk: &Disk,
-) -> Result<Arc<dyn MetadataStore>, StartError> {
-    let location = match config.metadata.strip_prefix("sqlite:") {
-        Some(path) => Location::File(PathBuf::from(path)),
-        None => Location::Memory,
-    };
-    let room = match &location {
-        Location::File(path) => {
-            let directory = path.parent().unwrap_or(path).to_path_buf();
-            Some(disk.user(directory, METADATA_FREE_BYTES_MIN))
-        }
-        Location::Memory => None,
-    };
-    let options = SqliteOptions {
-        waits: Some(metrics.metadata.pool_wait()),
-        watched: Some(Watched {
-            store: health.clone(),
-            room,
-        }),
-        ..SqliteOptions::new(location)
-    };
-    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(options));
-    match opened.await {
-        Ok(store) => Ok(Arc::new(Metered::new(store?, &metrics.metadata))),
-        Err(panicked) => Err(StartError::Store(StoreError::Damaged(panicked.to_string()))),
-    }
-}
-
-fn open_objects(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    health: HealthHandle,
-    disk: &Disk,
-) -> Result<OpenedStore, StartError> {
-    let url: StoreUrl = config.object_store.parse()?;
-    let room = match &url {
-        StoreUrl::File(path) => Some(disk.user(path.clone(), config.flush_bytes)),
-        StoreUrl::Memory | StoreUrl::S3 { .. } => None,
-    };
-    let options = StoreOptions {
-        s3: S3Options {
-            endpoint: config.s3_endpoint.clone(),
-            allow_http: config.s3_allow_http,
-            ..S3Options::default()
-        },
-        local: LocalOptions {
-            sync: config.local_sync,
-            ..LocalOptions::default()
-        },
-        observer: Arc::new(Attempts { store: health, room }),
-        ..StoreOptions::default()
-    };
-    Ok(stores::open(&url, options, metrics)?)
-}
-
-/// Waits until the store works and is ours. A store that is down is tried again; one that refuses us,
-/// or belongs to another cluster, is not.
-async fn wait_for_objects(
-    objects: &OpenedStore,
-    cluster: Uuid,
-    health: &HealthHandle,
-    stop: &CancellationToken,
-) -> Result<(), StartError> {
-    let mut pause = RETRY_MIN;
-    loop {
-        let error: StartError = match check(objects).await {
-            Ok(()) => match check_identity(objects.store.as_ref(), cluster).await {
-                Ok(()) => {
-                    health.success();
-                    return Ok(());
-                }
-                Err(error @ IdentityError::Store(_)) => error.into(),
-                Err(error) => return Err(error.into()),
-            },
-            Err(error) if error.is_transient() => error.into(),
-            Err(error) => return Err(error.into()),
-        };
-        health.down(&error.to_string());
-        if let Some(suppressed) = logging::admit("start", "object_store", "") {
-            tracing::warn!(
-                %error,
-                pause_ms = logging::milliseconds(pause),
-                suppressed,
-                "the object store is not available; trying again"
-            );
-        }
-        pause = wait(pause, stop).await?;
-    }
-}
-
-async fn register(
-    metadata: &dyn MetadataStore,
-    advertised: &Advertised,
-    health: &HealthHandle,
-    stop: &CancellationToken,
-) -> Result<Registered, StartError> {
-    let mut pause = RETRY_MIN;
-    loop {
-        match metadata.register(&advertised.to_string()).await {
-            Ok(registered) => return Ok(registered),
-            Err(error @ StoreError::Damaged(_)) => return Err(StartError::Store(error)),
-            Err(error) => {
-                health.failure(&error.to_string());
-                let error_type = error.error_type();
-                if let Some(suppressed) = logging::admit("start", error_type, "") {
-                    tracing::warn!(
-                        error_type,
-                        %error,
-                        pause_ms = logging::milliseconds(pause),
-                        suppressed,
-                        "the metadata store is not available; trying again"
-                    );
-                }
-                pause = wait(pause, stop).await?;
-            }
-        }
-    }
-}
-
-/// Sleeps, and says how long to sleep the next time.
-async fn wait(pause: Duration, stop: &CancellationToken) -> Result<Duration, StartError> {
-    tokio::select! {
-        () = stop.cancelled() => Err(StartError::Stopped),
-        () = tokio::time::sleep(pause) => Ok((pause * 2).min(RETRY_MAX)),
     }
 }
 
