@@ -179,9 +179,10 @@ def a_little_of_everything(broker, proxy, prometheus) -> dict[str, str]:
     hanging.flush(30)
     send(client, topic, 5_000)
     send(client, topic, 100, partition=1)
-    # Two groups: one follows, the other stops behind.
+    # Two groups: one follows, the other stops behind. More than the smaller partition holds, so that it is behind
+    # in the larger one, whichever comes first.
     group_reads(broker, group, topic, 500)
-    group_reads(broker, f"{group}-late", topic, 10)
+    group_reads(broker, f"{group}-late", topic, 110)
     # A fetch that waits, and is woken.
     reader = threading.Thread(target=group_reads, args=(broker, f"{group}-awake", topic, 5_600))
     reader.start()
