@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from harness.clients import create_topic, send_all, unique
 from harness.process import wait_until
@@ -120,7 +120,15 @@ def test_what_the_console_wrote_the_console_reads_and_its_group_is_looked_after(
     assert (row["CURRENT-OFFSET"], row["LAG"]) == ("0", "3")
     read = run(CONSOLE_CONSUMER, "--topic", topic, "--group", group, "--max-messages", 3, *formatted)
     assert read.splitlines() == lines
-    run(GROUPS, "--delete-offsets", "--group", group, "--topic", topic)
+    of_topic = (GROUPS, "--delete-offsets", "--group", group, "--topic", topic)
+    member = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 2})
+    member.subscribe([topic])
+    wait_until(lambda: member.poll(0.1) or member.assignment(), 30, "a member with partitions")
+    assert "actively subscribed to it" in run(*of_topic)
+    [row] = table(run(GROUPS, "--describe", "--group", group))
+    assert row["CURRENT-OFFSET"] == "3"
+    member.close()
+    assert "Successful" in run(*of_topic)
     assert "was successful" in run(GROUPS, "--delete", "--group", group)
     assert group not in run(GROUPS, "--list").split()
 

@@ -296,6 +296,25 @@ impl AnyGroup {
         step
     }
 
+    /// Whether a member is subscribed to this topic, as far as the subscription of Kafka's consumers can be read.
+    pub(super) fn subscribes_to(&self, topic: &str) -> bool {
+        let group = match self {
+            Self::Classic(group) => group,
+            Self::Consumer(group) => {
+                let mut members = group.members.values();
+                return members.any(|member| member.profile.subscription.wants(topic));
+            }
+        };
+        let wants = |metadata| {
+            let subscription = embedded::subscription(metadata);
+            subscription.is_some_and(|subscription| subscription.topics.contains(topic))
+        };
+        let speaks = group.protocol_type == embedded::PROTOCOL_TYPE;
+        let members = group.members.values().filter(|_| speaks);
+        let mut protocols = members.flat_map(|member| &member.profile.protocols);
+        protocols.any(|(_, metadata)| wants(metadata))
+    }
+
     /// Whether what members of the classic protocol ask depends on the topics there are.
     pub(super) fn looks_at_topics(&self) -> bool {
         matches!(self, Self::Consumer(group) if !group.members.is_empty())

@@ -351,6 +351,26 @@ fn what_a_leader_has_just_taken_from_a_member_is_not_free_yet() {
 }
 
 #[test]
+fn an_id_that_a_classic_member_was_given_and_has_not_used_keeps_nobody_out() {
+    let mut story = Story::new();
+    let given = |story: &mut Story, id: &str| {
+        let join = joining("", id, &BTreeSet::new(), true);
+        let step = story.group.join(0, &RULES, &story.topics, (9, join));
+        assert!(matches!(
+            &step.answers[..],
+            [(_, Answer::Join(Err((GroupFault::MemberIdRequired(_), _))))]
+        ));
+        assert!(story.is_classic());
+    };
+    given(&mut story, "a");
+    assert_eq!(numbers(story.beat(newer("n")).unwrap()), [0, 1, 2, 3]);
+    // And where the group was of the newer protocol before.
+    story.group.consumer_leave(0, &RULES, ("n", None, -1)).unwrap();
+    given(&mut story, "b");
+    assert_eq!(numbers(story.beat(newer("m")).unwrap()), [0, 1, 2, 3]);
+}
+
+#[test]
 fn who_waits_in_a_classic_group_that_goes_over_is_told_to_join_again() {
     let mut story = Story::classic(&[("a", &[0, 1, 2, 3])]);
     let (waiting, step) = story.join_step(joining("", "b", &BTreeSet::new(), true));

@@ -26,7 +26,7 @@ use super::error_code;
 use super::response::{EncodeError, Response};
 use crate::group::GroupFault;
 use crate::group::consumer::member::AWAY;
-use crate::group::consumer::subscription::Pattern;
+use crate::group::consumer::pattern::Pattern;
 use crate::group::consumer::{Assignment, Assignor, Beat, BeatReply};
 
 /// First version whose members name themselves, and which has patterns.

@@ -118,6 +118,7 @@ pub struct Push<'a> {
 #[derive(Default)]
 struct State {
     subscriptions: Arc<Vec<Subscription>>,
+    /// None: they have to be read before anybody is told anything.
     read_at: Option<Instant>,
     instances: HashMap<Uuid, Instance>,
 }
@@ -127,6 +128,8 @@ pub struct ClientTelemetry {
     metadata: Arc<dyn MetadataStore>,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
+    /// Held by who reads while nothing is known that others could go on with.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl ClientTelemetry {
@@ -135,6 +138,7 @@ impl ClientTelemetry {
             metadata,
             metrics,
             state: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
         }
     }
 
@@ -200,13 +204,20 @@ impl ClientTelemetry {
 
     /// A store that cannot be asked leaves the subscriptions as they were.
     async fn subscriptions(&self) -> Arc<Vec<Subscription>> {
-        {
+        if let Some(fresh) = self.state.lock().fresh() {
+            return fresh;
+        }
+        let known = {
             let mut state = self.state.lock();
-            if state.read_at.is_some_and(|at| at.elapsed() < AGE_MAX) {
-                return state.subscriptions.clone();
-            }
             // Others go on with what is known while this request asks.
-            state.read_at = Some(Instant::now());
+            state.read_at.as_mut().map(|at| *at = Instant::now()).is_some()
+        };
+        let _turn = match known {
+            true => None,
+            false => Some(self.reading.lock().await),
+        };
+        if !known && let Some(fresh) = self.state.lock().fresh() {
+            return fresh;
         }
         let read = match self.metadata.client_metrics().await {
             Ok(read) => read,
@@ -220,12 +231,20 @@ impl ClientTelemetry {
             .values()
             .filter_map(|entries| Subscription::parse(entries).ok());
         let parsed = Arc::new(parsed.collect::<Vec<_>>());
-        self.state.lock().subscriptions = parsed.clone();
+        let mut state = self.state.lock();
+        state.subscriptions = parsed.clone();
+        state.read_at = Some(Instant::now());
         parsed
     }
 }
 
 impl State {
+    /// The subscriptions, if they were read not long ago.
+    fn fresh(&self) -> Option<Arc<Vec<Subscription>>> {
+        let fresh = self.read_at.is_some_and(|at| at.elapsed() < AGE_MAX);
+        fresh.then(|| self.subscriptions.clone())
+    }
+
     /// The client, remembered anew if it was not known; room is made for it.
     fn instance(&mut self, asker: &Asker, asked: &Asked, now: Instant) -> &mut Instance {
         if !self.instances.contains_key(&asker.instance) && self.instances.len() >= INSTANCES_MAX {

@@ -342,6 +342,18 @@ async fn clients_come_once_an_interval_and_with_the_subscription_they_were_given
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_asks_while_the_subscriptions_are_read_for_the_first_time_waits_for_them() {
+    let house = House::new().await;
+    let other = Asker {
+        instance: Uuid::from_u128(8),
+        ..house.asker.clone()
+    };
+    let (first, second) = tokio::join!(house.telemetry.ask(&house.asker), house.telemetry.ask(&other));
+    assert_eq!(first.unwrap().metrics, ["*"]);
+    assert_eq!(second.unwrap().metrics, ["*"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_changed_subscription_is_told_at_once_and_only_to_whom_it_is_for() {
     let house = House::new().await;
     let before = house.telemetry.ask(&house.asker).await.unwrap();

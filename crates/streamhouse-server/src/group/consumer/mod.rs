@@ -2,13 +2,14 @@
 //! who consumes what and moves each member there step by step.
 //!
 //! `state` is the machine of a whole group (pure), `member` moves one member towards its target, `assignor`
-//! computes targets, `subscription` says which topics a member wants, `classic` is what members ask that speak
-//! the classic protocol, `stored` is the form in which the group lies in the metadata store. Here are the words
-//! they share. Not here: timers, the store, the protocol.
+//! computes targets, `subscription` says which topics a member wants, `pattern` matches their names, `classic` is
+//! what members ask that speak the classic protocol, `stored` is the form in which the group lies in the metadata
+//! store. Here are the words they share. Not here: timers, the store, the protocol.
 
 pub mod assignor;
 pub mod classic;
 pub mod member;
+pub mod pattern;
 pub mod state;
 pub(super) mod stored;
 pub mod subscription;

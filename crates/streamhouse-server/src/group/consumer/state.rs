@@ -17,7 +17,8 @@ use streamhouse_metadata::model::group::GroupState;
 use super::Assignment;
 use super::assignor::{Assignor, Wish};
 use super::member::{AWAY, ClassicSide, Member, MemberState, Profile, Standing};
-use super::subscription::{Pattern, Subscription, TopicView};
+use super::pattern::Pattern;
+use super::subscription::{Subscription, TopicView, resolve};
 use crate::group::embedded::Named;
 use crate::group::state::{Lapsed, Millis, Step};
 use crate::group::{GroupFault, MemberId};
@@ -360,12 +361,8 @@ impl ConsumerGroup {
     /// Looks at what the group wants of the topics there are; if that, or a member, changed, everybody gets a
     /// new target in a new epoch.
     fn assign(&mut self, topics: &TopicView, changed: bool, step: &mut Step) {
-        let wants: Vec<BTreeSet<TopicId>> = {
-            let members = self.members.values();
-            members
-                .map(|member| member.profile.subscription.resolve(topics))
-                .collect()
-        };
+        let members = self.members.values();
+        let wants = resolve(members.map(|member| &member.profile.subscription), topics);
         let wanted: BTreeSet<TopicId> = wants.iter().flatten().copied().collect();
         let all = topics.0.iter().filter(|(_, topic)| wanted.contains(&topic.id));
         let subscribed: BTreeMap<TopicId, Subscribed> = all

@@ -14,8 +14,9 @@ use streamhouse_metadata::model::group::{GroupKind, GroupSummary, StoredGroup};
 use streamhouse_metadata::store::StoreError;
 
 use super::member::{ClassicSide, Member, Profile, Standing};
+use super::pattern::Pattern;
 use super::state::Subscribed;
-use super::subscription::{Pattern, Subscription};
+use super::subscription::Subscription;
 use super::{Assignment, Assignor, ConsumerGroup, ConsumerLimits};
 use crate::group::embedded::PROTOCOL_TYPE;
 use crate::group::state::Millis;
@@ -137,7 +138,7 @@ pub(in crate::group) fn restore(
     let mut members = BTreeMap::new();
     for (id, payload) in &stored.members {
         let (form, classic) = member_forms(payload)?;
-        let pattern = form.pattern.as_deref().map(Pattern::new).transpose();
+        let pattern = form.pattern.as_deref().map(Pattern::stored).transpose();
         let pattern = pattern.map_err(|error| StoreError::Damaged(format!("group member: {error}")))?;
         let profile = Profile {
             instance: form.instance,

@@ -1,18 +1,13 @@
 //! Which topics a member wants: those it names, and those whose whole name its pattern matches.
 //!
-//! Patterns have the syntax and the guarantees of RE2: no pattern takes more than linear time. Their length
-//! and what they take in memory are bounded. Not here: who gets what.
+//! Not here: how patterns match (`pattern`), who gets what (`assignor`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use regex::{Regex, RegexBuilder};
 use streamhouse_metadata::ids::TopicId;
 use streamhouse_metadata::model::topic::Topic;
 
-use crate::group::GroupFault;
-
-const PATTERN_BYTES_MAX: usize = 4_096;
-const COMPILED_BYTES_MAX: usize = 1 << 20;
+use super::pattern::Pattern;
 
 /// A topic as far as assignments go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,48 +30,6 @@ impl FromIterator<Topic> for TopicView {
     }
 }
 
-/// A pattern as a member gave it, ready to match.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    text: String,
-    regex: Regex,
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for Pattern {}
-
-impl Pattern {
-    /// # Errors
-    /// [`GroupFault::InvalidPattern`].
-    pub fn new(text: &str) -> Result<Self, GroupFault> {
-        let invalid = |why: String| GroupFault::InvalidPattern(why);
-        if text.len() > PATTERN_BYTES_MAX {
-            return Err(invalid(format!("it is longer than {PATTERN_BYTES_MAX} bytes")));
-        }
-        // Alone first: a pattern such as "a)(b" must not become one by what is put around it.
-        let bounded = |text: &str| {
-            let mut builder = RegexBuilder::new(text);
-            builder.size_limit(COMPILED_BYTES_MAX).build()
-        };
-        let whole = bounded(text).and_then(|_| bounded(&format!("^(?:{text})$")));
-        let regex = whole.map_err(|error| invalid(error.to_string()))?;
-        Ok(Self {
-            text: text.to_owned(),
-            regex,
-        })
-    }
-
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-}
-
 /// What a member is subscribed to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subscription {
@@ -88,18 +41,31 @@ impl Subscription {
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
         let pattern = self.pattern.as_ref();
-        self.names.contains(name) || pattern.is_some_and(|pattern| pattern.regex.is_match(name))
+        self.names.contains(name) || pattern.is_some_and(|pattern| pattern.matches(name))
     }
+}
 
-    /// Those of its topics that exist.
-    #[must_use]
-    pub fn resolve(&self, topics: &TopicView) -> BTreeSet<TopicId> {
-        let named = self.names.iter().filter_map(|name| topics.0.get(name));
-        let matching = self.pattern.iter().flat_map(|pattern| {
-            let all = topics.0.iter();
-            all.filter(|(name, _)| pattern.regex.is_match(name))
-                .map(|(_, topic)| topic)
-        });
-        named.chain(matching).map(|topic| topic.id).collect()
-    }
+/// The topics that each of these subscriptions wants of those that exist. A pattern is matched once, however
+/// many members have it.
+pub fn resolve<'a>(
+    subscriptions: impl Iterator<Item = &'a Subscription>,
+    topics: &TopicView,
+) -> Vec<BTreeSet<TopicId>> {
+    let mut matching: HashMap<&str, Vec<TopicId>> = HashMap::new();
+    let resolved = subscriptions.map(|subscription| {
+        let names = subscription.names.iter();
+        let mut wanted: BTreeSet<TopicId> = names
+            .filter_map(|name| topics.0.get(name))
+            .map(|topic| topic.id)
+            .collect();
+        if let Some(pattern) = &subscription.pattern {
+            let found = matching.entry(pattern.text()).or_insert_with(|| {
+                let all = topics.0.iter().filter(|(name, _)| pattern.matches(name));
+                all.map(|(_, topic)| topic.id).collect()
+            });
+            wanted.extend(found.iter().copied());
+        }
+        wanted
+    });
+    resolved.collect()
 }

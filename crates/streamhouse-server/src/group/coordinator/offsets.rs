@@ -72,20 +72,30 @@ impl Groups {
         live.epoch.ok_or(GroupFault::NotCoordinator)
     }
 
-    /// Removes committed offsets of a group.
+    /// Removes committed offsets of a group, one outcome each: those of topics that a member is subscribed to stay.
     #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "delete_offsets", consumer_group = name))]
     pub async fn delete_offsets(
         self: &Arc<Self>,
         name: &str,
-        partitions: &[TopicPartition],
-    ) -> Result<(), GroupFault> {
+        wanted: &[(&str, TopicPartition)],
+    ) -> Result<Vec<Result<(), GroupFault>>, GroupFault> {
         self.with(name, false, async |slot, live| {
             if !live.group.is_empty() && !live.group.consumes() {
                 return Err(GroupFault::NotEmpty);
             }
             let epoch = live.epoch.ok_or(GroupFault::UnknownGroup)?;
-            let deleted = self.metadata.delete_offsets(name, epoch, partitions).await;
-            self.definite(slot, live, deleted)
+            let mut free = Vec::with_capacity(wanted.len());
+            let judged = wanted.iter().map(|(topic, partition)| {
+                if live.group.subscribes_to(topic) {
+                    return Err(GroupFault::Subscribed);
+                }
+                free.push(*partition);
+                Ok(())
+            });
+            let outcomes = judged.collect();
+            let deleted = self.metadata.delete_offsets(name, epoch, &free).await;
+            self.definite(slot, live, deleted)?;
+            Ok(outcomes)
         })
         .await?
         .ok_or(GroupFault::UnknownGroup)

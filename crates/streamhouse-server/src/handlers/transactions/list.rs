@@ -14,7 +14,7 @@ use streamhouse_metadata::store::StoreError;
 
 use super::{STATES, phase_name};
 use crate::group::GroupFault;
-use crate::group::consumer::subscription::{Pattern, Subscription};
+use crate::group::consumer::pattern::Pattern;
 use crate::handlers::context::RequestContext;
 use crate::handlers::error_code;
 use crate::handlers::response::{EncodeError, Response};
@@ -40,7 +40,7 @@ pub async fn handle(
         Ok((rows, now)) => {
             let matches = |row: &Transaction| {
                 let id = &row.transactional_id;
-                named.as_ref().is_none_or(|named| named.wants(id))
+                named.as_ref().is_none_or(|named| named.matches(id))
             };
             let listed = rows
                 .into_iter()
@@ -64,15 +64,10 @@ pub async fn handle(
 }
 
 /// The ids that are asked for; an empty pattern is none. Patterns are those with which members subscribe.
-fn pattern(request: &ListTransactionsRequest) -> Result<Option<Subscription>, GroupFault> {
+fn pattern(request: &ListTransactionsRequest) -> Result<Option<Pattern>, GroupFault> {
     let text = request.transactional_id_pattern.as_deref();
-    let Some(text) = text.filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    Ok(Some(Subscription {
-        pattern: Some(Pattern::new(text)?),
-        ..Subscription::default()
-    }))
+    let text = text.filter(|text| !text.is_empty());
+    text.map(Pattern::new).transpose()
 }
 
 async fn read(context: &RequestContext) -> Result<(Vec<Transaction>, StoreTime), StoreError> {
