@@ -35,6 +35,8 @@ class SeaweedFS:
     child: Child | None = None
     # Speaks TLS with these when they are given.
     certificates: Certificates | None = None
+    # Takes `{bucket}.{domain}` for a bucket as well.
+    domain: str = ""
     access_key: str = ACCESS_KEY
     secret_key: str = SECRET_KEY
 
@@ -73,7 +75,7 @@ class SeaweedFS:
                 f"-metricsPort={ports['metrics']}",
                 "-webdav=false", "-admin.ui=false",
                 "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", f"-bucket={BUCKET}",
-                *secured,
+                *secured, *([f"-s3.domainName={self.domain}"] if self.domain else []),
             ],
             self.directory / "weed.log",
             cwd=self.directory,
