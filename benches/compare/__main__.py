@@ -16,7 +16,7 @@ from harness.seaweedfs import ACCESS_KEY, BUCKET, SECRET_KEY, SeaweedFS
 from harness.streamhouse import StreamHouse
 
 from . import disk, s3raw
-from .figures import Measured, table
+from .figures import STORE_READS, STORE_WRITES, Measured, table
 from .measure import Plan, measure
 
 SYSTEMS = ["disk", "kafka", "local", "memory", "s3raw", "s3"]
@@ -63,17 +63,19 @@ def run(system: str, folder: Path, options: argparse.Namespace, plan: Plan) -> M
         store = SeaweedFS(folder).start()
         try:
             host = store.endpoint.removeprefix("http://")
-            put, get = s3raw.rates(host, BUCKET, ACCESS_KEY, SECRET_KEY)
+            (put, written), (get, read) = s3raw.rates(host, BUCKET, ACCESS_KEY, SECRET_KEY, store.child.cpu_seconds)
         finally:
             store.stop()
         return Measured("SeaweedFS alone", {
             "PUT 8 MiB × 8 at once, MB/s": put,
             "GET 8 MiB × 8 at once, MB/s": get,
+            STORE_WRITES: written,
+            STORE_READS: read,
         })
     store = SeaweedFS(folder / "seaweed").start() if system == "s3" else None
     server, name = build(system, folder / "server", options, store)
     try:
-        return measure(name, server.start(), options.performance, plan, folder)
+        return measure(name, server.start(), options.performance, plan, folder, store)
     finally:
         server.kill()
         if store:

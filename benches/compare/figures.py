@@ -25,6 +25,10 @@ class Measured:
     values: dict[str, object] = field(default_factory=dict)
 
 
+# What the object store's own process spends, beside ours.
+STORE_WRITES = "SeaweedFS itself, written, CPU-s/GiB"
+STORE_READS = "SeaweedFS itself, read, CPU-s/GiB"
+
 # In the order of the table.
 ROWS = [
     "produce 1 partition, MB/s",
@@ -43,6 +47,8 @@ ROWS = [
     "resident peak, MiB",
     "PUT 8 MiB × 8 at once, MB/s",
     "GET 8 MiB × 8 at once, MB/s",
+    STORE_WRITES,
+    STORE_READS,
     "dd bs=8M oflag=dsync, MB/s",
     "one fsync, p50 / p99 ms",
 ]

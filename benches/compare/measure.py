@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.clients import create_topic, unique
 
 from . import lone
-from .figures import Measured
+from .figures import STORE_READS, STORE_WRITES, Measured
 from .load import Load, LoadFailed, Rate
 
 MIB = 1 << 20
@@ -48,10 +48,19 @@ def _median(runs: list[tuple[Rate, float]]) -> tuple[float, float]:
     )
 
 
-def measure(system: str, server, program: str, plan: Plan, folder: Path) -> Measured:
+def measure(system: str, server, program: str, plan: Plan, folder: Path, store=None) -> Measured:
+    """`store`: the object store's process, if it is one of its own, whose CPU time is told as well."""
     result = Measured(system)
     values = result.values
     load = Load(program, server.address)
+    stored: dict[str, list[float]] = {STORE_WRITES: [], STORE_READS: []}
+
+    def beside(name: str, take: Callable[[], Rate]) -> Rate:
+        before = store.child.cpu_seconds() if store else 0.0
+        rate = take()
+        if store:
+            stored[name].append((store.child.cpu_seconds() - before) / rate.gib)
+        return rate
 
     def step(name: str, take: Callable[[], None]) -> None:
         began = time.monotonic()
@@ -69,10 +78,13 @@ def measure(system: str, server, program: str, plan: Plan, folder: Path) -> Meas
         produced, consumed = [], []
         for _ in range(plan.repeats):
             topic = create_topic(server.address, unique("single"))
-            produced.append(_timed(server, lambda topic=topic: load.produce(topic, plan.records)))
-            consumed.append(_timed(server, lambda topic=topic: load.consume(topic, plan.records)))
+            produced.append(_timed(server, lambda topic=topic: beside(
+                STORE_WRITES, lambda: load.produce(topic, plan.records))))
+            consumed.append(_timed(server, lambda topic=topic: beside(
+                STORE_READS, lambda: load.consume(topic, plan.records))))
         values["produce 1 partition, MB/s"], values["produce 1 partition, CPU-s/GiB"] = _median(produced)
         values["consume, MB/s"], values["consume, CPU-s/GiB"] = _median(consumed)
+        values.update({name: statistics.median(each) for name, each in stored.items() if each})
 
     def cached() -> None:
         topic = create_topic(server.address, unique("cached"))

@@ -8,6 +8,7 @@ import hmac
 import http.client
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -38,8 +39,9 @@ def signed(method: str, host: str, path: str, access: str, secret: str, region: 
     return headers
 
 
-def rates(host: str, bucket: str, access: str, secret: str, objects: int = 64, at_once: int = 8):
-    """PUT and GET rates in decimal MB/s over `objects` objects."""
+def rates(host: str, bucket: str, access: str, secret: str, cpu_seconds: Callable[[], float], objects: int = 64,
+          at_once: int = 8) -> list[tuple[float, float]]:
+    """Of PUT and of GET over `objects` objects: decimal MB/s, and what the server spent, in CPU-s/GiB."""
     payload = os.urandom(OBJECT_BYTES)
 
     def one(method: str, number: int) -> None:
@@ -54,8 +56,9 @@ def rates(host: str, bucket: str, access: str, secret: str, objects: int = 64, a
 
     found = []
     for method in ("PUT", "GET"):
-        began = time.monotonic()
+        began, spent = time.monotonic(), cpu_seconds()
         with ThreadPoolExecutor(at_once) as pool:
             list(pool.map(lambda number, method=method: one(method, number), range(objects)))
-        found.append(objects * OBJECT_BYTES / (time.monotonic() - began) / 1e6)
+        moved, seconds = objects * OBJECT_BYTES, time.monotonic() - began
+        found.append((moved / seconds / 1e6, (cpu_seconds() - spent) / (moved / (1 << 30))))
     return found

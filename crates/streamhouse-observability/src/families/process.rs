@@ -18,7 +18,7 @@ pub(super) fn register(registry: &Registry, version: &str, revision: &str) {
     let build = vec![version.to_owned(), revision.to_owned()];
     registry.computed(
         "streamhouse_build_info",
-        "Always 1; the labels name the build.",
+        "Always 1; the labels name the build, `revision` the commit of a release build.",
         Kind::Gauge,
         &["version", "revision"],
         move || {
