@@ -16,6 +16,7 @@ pub mod metered;
 mod open;
 mod probe;
 pub mod retrying;
+mod reuse;
 pub mod s3;
 mod url;
 

@@ -10,6 +10,7 @@
 
 mod jitter;
 mod policy;
+mod whole;
 
 use std::fmt;
 use std::future::Future;
@@ -29,7 +30,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-use super::fault::{Fault, Stalled, WrongLength, classify};
+use super::fault::{Fault, Stalled, classify};
+use super::reuse::ReadMemory;
 
 pub use jitter::Jitter;
 pub use policy::{Patience, RetryPolicy};
@@ -79,6 +81,8 @@ struct Context {
     metrics: Arc<Metrics>,
     observer: Arc<dyn AttemptObserver>,
     jitter: Jitter,
+    /// Where answers that come in many pieces are joined.
+    joining: ReadMemory,
 }
 
 impl Retrying {
@@ -94,6 +98,7 @@ impl Retrying {
             metrics,
             observer,
             jitter,
+            joining: ReadMemory::default(),
         };
         Self {
             inner,
@@ -229,43 +234,6 @@ fn judge_overwrite(error: &Error) -> Fault {
     }
 }
 
-/// All bytes of a GET in one piece; a single chunk is not copied.
-async fn collect(result: GetResult) -> Result<(GetResult, Bytes)> {
-    let announced = result.range.end - result.range.start;
-    let GetResultPayload::Stream(body) = result.payload;
-    // An empty object's stream ends before its first chunk, and is asked once more below.
-    let mut body = body.fuse();
-    let mut whole = body.try_next().await?.unwrap_or_default();
-    if (whole.len() as u64) < announced {
-        let mut joined = Vec::with_capacity(usize::try_from(announced).unwrap_or(usize::MAX));
-        joined.extend_from_slice(&whole);
-        while let Some(chunk) = body.try_next().await? {
-            joined.extend_from_slice(&chunk);
-            if joined.len() as u64 > announced {
-                break;
-            }
-        }
-        whole = Bytes::from(joined);
-    } else {
-        // Draining it lets the connection be used again.
-        while let Some(chunk) = body.try_next().await? {
-            if !chunk.is_empty() {
-                let actual = whole.len() as u64 + chunk.len() as u64;
-                return Err(generic(WrongLength { announced, actual }));
-            }
-        }
-    }
-    let actual = whole.len() as u64;
-    if actual != announced {
-        return Err(generic(WrongLength { announced, actual }));
-    }
-    let rest = GetResult {
-        payload: GetResultPayload::Stream(stream::empty().boxed()),
-        ..result
-    };
-    Ok((rest, whole))
-}
-
 #[async_trait]
 impl ObjectStore for Retrying {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
@@ -305,7 +273,7 @@ impl ObjectStore for Retrying {
                     let result = self.inner.get_opts(location, options.clone()).await?;
                     match head {
                         true => Ok((result, Bytes::new())),
-                        false => collect(result).await,
+                        false => whole::collect(result, &self.context.joining).await,
                     }
                 },
             )

@@ -11,7 +11,6 @@
 mod directories;
 mod error;
 mod read;
-mod reuse;
 mod staging;
 mod walk;
 mod write;
@@ -36,8 +35,9 @@ use tokio::sync::Semaphore;
 pub use error::{LocalError, LocalOpenError};
 
 use directories::Directories;
-use reuse::ReadMemory;
 use staging::StagingPool;
+
+use super::reuse::ReadMemory;
 
 /// The file in the root directory that carries the lock. It is no key.
 pub const LOCK_FILE: &str = ".streamhouse-lock";

@@ -16,10 +16,9 @@ use object_store::{Attributes, GetOptions, GetResult, GetResultPayload, ObjectMe
 use rustix::io::Errno;
 
 use super::error::{LocalError, RangeError};
-use super::reuse::ReadMemory;
-use super::staging::BLOCK_BYTES;
 use super::write::{DIRECT_BYTES_MIN, set_direct};
 use super::{LocalStore, Room, STORE};
+use crate::stores::reuse::{BLOCK_BYTES, ReadMemory};
 
 /// Bytes read in one call of a blocking thread: any segment in one piece, so that nothing has to be
 /// joined from several.
@@ -138,7 +137,7 @@ fn read_large(file: &File, range: &Range<u64>, memory: &ReadMemory) -> io::Resul
     let first = range.start - range.start % BLOCK_BYTES as u64;
     let skipped = (range.start - first) as usize;
     let wanted = (range.end - range.start) as usize;
-    let mut block = memory.take((skipped + wanted).next_multiple_of(BLOCK_BYTES));
+    let mut block = memory.take(skipped + wanted);
     let target = block.aligned();
     let read = match set_direct(file, true)? {
         true => match fill(file, first, target) {

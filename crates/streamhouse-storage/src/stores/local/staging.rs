@@ -5,8 +5,7 @@
 
 use parking_lot::Mutex;
 
-/// Alignment of addresses, positions and lengths. 4 KiB suits every disk in use.
-pub(super) const BLOCK_BYTES: usize = 4096;
+use crate::stores::reuse::BLOCK_BYTES;
 
 /// One write of the kernel's; larger gains nothing, smaller costs calls.
 const BUFFER_BYTES: usize = 1024 * 1024;

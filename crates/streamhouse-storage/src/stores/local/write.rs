@@ -18,12 +18,12 @@ use rustix::io::Errno;
 
 use super::error::LocalError;
 use super::read::e_tag;
-use super::staging::BLOCK_BYTES;
 use super::{Room, not_implemented};
+use crate::stores::reuse::{BLOCK_BYTES, LARGE_BYTES_MIN};
 
 /// From this size on bytes go past the page cache, both ways: they are read from our own cache or from the
 /// disk, and copying them through the page cache costs more than twice the CPU time.
-pub(super) const DIRECT_BYTES_MIN: usize = 256 * 1024;
+pub(super) const DIRECT_BYTES_MIN: usize = LARGE_BYTES_MIN;
 
 /// A PUT on its way to a blocking thread.
 pub(super) struct Put {

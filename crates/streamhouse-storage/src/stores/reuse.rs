@@ -2,7 +2,8 @@
 //! Fresh memory of some megabytes costs the kernel more (mapping, clearing and unmapping its pages) than
 //! filling it does, and blocks kept whole rarely fit the next read, since segments differ in size.
 //!
-//! A block comes back when the last slice of what was read into it is dropped. How much is lent is bounded
+//! Reads of the local directory go straight into them, answers of an S3 server are joined there. A block comes
+//! back when the last slice of what was read into it is dropped. How much is lent is bounded
 //! by who reads; slabs hold at most twice what was ever lent at once, and two more, and one stays when
 //! nothing is lent. What is read lies at an aligned place, as `O_DIRECT` demands.
 
@@ -12,7 +13,11 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
-use super::staging::BLOCK_BYTES;
+/// Alignment of addresses, positions and lengths. 4 KiB suits every disk in use.
+pub(super) const BLOCK_BYTES: usize = 4096;
+
+/// Reads of less than this are better served by memory of their own, which keeps nothing else from coming back.
+pub(super) const LARGE_BYTES_MIN: usize = 256 * 1024;
 
 /// Two full objects of the default size (8 MiB and a batch) fit with little left over. Larger slabs are held
 /// longer for the sake of one piece.
@@ -62,7 +67,6 @@ impl Drop for ReadBlock {
 impl ReadMemory {
     /// A block of `wanted` bytes, which are whole blocks of the disk. Holds what an earlier read left there.
     pub(super) fn take(&self, wanted: usize) -> ReadBlock {
-        debug_assert_eq!(wanted % BLOCK_BYTES, 0);
         ReadBlock {
             memory: self.0.lock().take(wanted),
             home: self.clone(),
