@@ -65,10 +65,10 @@ impl Drop for ReadBlock {
 }
 
 impl ReadMemory {
-    /// A block of `wanted` bytes, which are whole blocks of the disk. Holds what an earlier read left there.
+    /// A block of `wanted` bytes, rounded up to whole blocks of the disk. Holds what an earlier read left there.
     pub(super) fn take(&self, wanted: usize) -> ReadBlock {
         ReadBlock {
-            memory: self.0.lock().take(wanted),
+            memory: self.0.lock().take(wanted.next_multiple_of(BLOCK_BYTES)),
             home: self.clone(),
         }
     }
@@ -198,6 +198,20 @@ mod tests {
         assert_eq!(&slice[..], b"ir");
         drop(slice);
         assert_eq!(memory.take(2 << 20).aligned().as_ptr(), place);
+    }
+
+    #[test]
+    fn a_block_is_whole_blocks_of_the_disk_at_an_aligned_place_after_any_other() {
+        let memory = ReadMemory::default();
+        let blocks: Vec<_> = [1, BLOCK_BYTES, BLOCK_BYTES + 1, 12_345, 1 << 20]
+            .into_iter()
+            .map(|wanted| (wanted, memory.take(wanted)))
+            .collect();
+        for (wanted, mut block) in blocks {
+            let aligned = block.aligned();
+            assert_eq!(aligned.len(), wanted.next_multiple_of(BLOCK_BYTES));
+            assert_eq!(aligned.as_ptr().align_offset(BLOCK_BYTES), 0, "{wanted}");
+        }
     }
 
     #[test]
