@@ -54,15 +54,21 @@ class Membership:
                     now.setdefault(each.member, []).append(partition)
         return now
 
-    def settle(self, members: set[str], seconds: float = 60) -> dict[str, list[int]]:
-        """Waits until exactly these members hold every partition between them, each at least one."""
+    def settle(self, members: set[str], seconds: float = 120, even: bool = False) -> dict[str, list[int]]:
+        """Waits until exactly these members hold every partition between them, each at least one.
+
+        With `even`, also until their shares are. Where partitions move one by one all may be held before that.
+        """
 
         def settled():
             for program in self.programs:
                 assert program.process.poll() is None or program.client.name, program.tail()
             shares = self.shares()
             held = sorted(itertools.chain.from_iterable(shares.values()))
-            return shares if set(shares) == members and held == list(range(self.partitions)) else None
+            if set(shares) != members or held != list(range(self.partitions)):
+                return None
+            sizes = [len(share) for share in shares.values()]
+            return None if even and max(sizes) - min(sizes) > 1 else shares
 
         try:
             return wait_until(settled, seconds, f"{sorted(members)} share {self.partitions} partitions")
@@ -77,7 +83,7 @@ class Membership:
             for event in self._events() if event.name == "records" for row in event.body["records"]
         ]
 
-    def complete(self, wanted: set[str], seconds: float = 60) -> None:
+    def complete(self, wanted: set[str], seconds: float = 120) -> None:
         """Waits until the group was given every one of these values, and no other."""
         def missing() -> set[str]:
             return wanted - {row[4] for row in self.rows()}

@@ -118,7 +118,7 @@ class Prometheus:
         assert len(found) <= 1, f"{expression} has {len(found)} series"
         return found[0].value if found else None
 
-    def wait_for_scrapes(self, count: int = 1, seconds: float = 30) -> None:
+    def wait_for_scrapes(self, count: int = 1, seconds: float = 60) -> None:
         """Until every target has been scraped `count` times after this call began."""
         # Stamped when the scrape began, so what is stamped later was also read later.
         began = time.time()

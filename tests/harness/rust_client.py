@@ -45,7 +45,9 @@ class Program:
 
     def metrics(self) -> Samples:
         """A scrape, as its Prometheus job would make it."""
-        served = wait_until(lambda: re.search(r"metrics on (\S+)", self.said()), 10, f"{self.child.name} serves metrics")
+        # With what stands behind the address: a line is written piece by piece.
+        address = re.compile(r"metrics on (\S+/metrics)")
+        served = wait_until(lambda: address.search(self.said()), 60, f"{self.child.name} serves metrics")
         with urllib.request.urlopen(served.group(1), timeout=10) as answer:
             assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
             return parse(answer.read().decode())

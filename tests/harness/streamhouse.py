@@ -77,7 +77,7 @@ class StreamHouse:
         self.stop()
         return self.start()
 
-    def get(self, path: str, seconds: float = 10) -> tuple[int, str]:
+    def get(self, path: str, seconds: float = 30) -> tuple[int, str]:
         """Status and body of an HTTP GET."""
         try:
             with urllib.request.urlopen(self.http + path, timeout=seconds) as reply:

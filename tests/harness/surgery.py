@@ -37,13 +37,16 @@ def threads(pid: int, name: str) -> list[int]:
 @contextlib.contextmanager
 def frozen_threads(pid: int, name: str) -> Iterator[list[int]]:
     """These threads stand still, the others of the process go on."""
-    held = threads(pid, name)
-    assert held, f"{pid} has no thread {name}"
-    for thread in held:
-        _ptrace(_PTRACE_SEIZE, thread)
-        _ptrace(_PTRACE_INTERRUPT, thread)
-        os.waitpid(thread, _WALL)
+    held: list[int] = []
     try:
+        for thread in threads(pid, name):
+            # One that has been idle for long may end while it is looked at.
+            with contextlib.suppress(ProcessLookupError):
+                _ptrace(_PTRACE_SEIZE, thread)
+                held.append(thread)
+                _ptrace(_PTRACE_INTERRUPT, thread)
+                os.waitpid(thread, _WALL)
+        assert held, f"{pid} has no thread {name}"
         yield held
     finally:
         for thread in held:

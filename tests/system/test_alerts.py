@@ -30,7 +30,7 @@ def test_alerts_fire_when_their_fault_is_there_and_end_with_it(new_broker, proxy
             pytest.fail(f"{name} {labels} does not fire; firing are {prometheus.alerts()}, pending {prometheus.alerts('pending')}")
 
     def ends(*names: str) -> None:
-        wait_until(lambda: not set(names) & set(prometheus.alerts()), 60, f"the end of {names}", every=0.3)
+        wait_until(lambda: not set(names) & set(prometheus.alerts()), 90, f"the end of {names}", every=0.3)
 
     try:
         send_all(broker.address, topic, [b"x" * 100] * 1_200)
@@ -41,7 +41,7 @@ def test_alerts_fire_when_their_fault_is_there_and_end_with_it(new_broker, proxy
         group = unique("slow")
         member = consumer(broker.address, group_id=group)
         member.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)
-        fires("ConsumerLagHigh", 60, topic=topic, partition="0", consumer_group=group)
+        fires("ConsumerLagHigh", 90, topic=topic, partition="0", consumer_group=group)
         member.commit(offsets=[TopicPartition(topic, 0, 1_200)], asynchronous=False)
         member.close()
         ends("ConsumerLagHigh")
@@ -51,7 +51,7 @@ def test_alerts_fire_when_their_fault_is_there_and_end_with_it(new_broker, proxy
         client = producer(broker.address)
         client.produce(topic, b"waits")
         client.poll(0)
-        fires("ProduceStalled", 40)
+        fires("ProduceStalled", 90)
         proxy.heal()
         assert client.flush(60) == 0
         ends("ProduceStalled")
@@ -60,17 +60,17 @@ def test_alerts_fire_when_their_fault_is_there_and_end_with_it(new_broker, proxy
         proxy.fault("503", "PUT")
         client.produce(topic, b"refused")
         client.poll(0)
-        fires("NotReady", 60, component="object_store")
-        fires("StoreThrottling", 60, operation="PUT")
+        fires("NotReady", 90, component="object_store")
+        fires("StoreThrottling", 90, operation="PUT")
         fires("S3UploadFailed", 90, operation="PUT")
-        fires("UploadGivenUp", 30, operation="PUT")
+        fires("UploadGivenUp", 90, operation="PUT")
         proxy.heal()
         client.produce(topic, b"welcome")
         client.flush(60)
         ends("NotReady", "S3UploadFailed", "UploadGivenUp", "StoreThrottling")
 
         broker.kill()
-        fires("AgentDown", 30, instance=target)
+        fires("AgentDown", 60, instance=target)
         fires("ClusterViewMissing", 60)
         broker.start()
         ends("AgentDown", "ClusterViewMissing")

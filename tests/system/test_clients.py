@@ -168,13 +168,13 @@ def test_an_administrator_does_the_daily_work(client: Client, program: Program, 
     assert program.ask("committed", group=group, topic=topic, partition=0) == 7
     assert program.ask("committed", group=group, topic=topic, partition=1) is None
     assert group in program.ask("groups")
-    program.ask("join", member="m", group=group, topic=topic, protocol="range", instance=None, session_ms=6_000)
-    wait_until(lambda: program.ask("group", group=group) == {"state": "stable", "members": 1, "partitions": 5}, 60,
+    program.ask("join", member="m", group=group, topic=topic, protocol="range", instance=None, session_ms=15_000)
+    wait_until(lambda: program.ask("group", group=group) == {"state": "stable", "members": 1, "partitions": 5}, 90,
                "a member with all partitions")
     if client.deletes_groups:
         refused(NON_EMPTY_GROUP, "delete_group", group=group)
     program.ask("leave", member="m")
-    wait_until(lambda: program.ask("group", group=group)["state"] == "empty", 30, "the group is empty")
+    wait_until(lambda: program.ask("group", group=group)["state"] == "empty", 60, "the group is empty")
     if client.deletes_groups:
         program.ask("delete_group", group=group)
         assert group not in program.ask("groups")

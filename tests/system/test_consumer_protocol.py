@@ -40,7 +40,7 @@ def member(broker, group: str, *topics: str, **config: object) -> Consumer:
 
 
 def classic(broker, group: str, topic: str) -> Consumer:
-    return member(broker, group, topic, **{"group.protocol": "classic", "session.timeout.ms": 6_000})
+    return member(broker, group, topic, **{"group.protocol": "classic", "session.timeout.ms": 15_000})
 
 
 def even(consumers: list[Consumer], seen: list) -> None:

@@ -46,8 +46,8 @@ MEMBER = """
 import sys
 from confluent_kafka import Consumer
 client = Consumer({"bootstrap.servers": sys.argv[1], "group.id": sys.argv[3], "auto.offset.reset": "earliest",
-                   "session.timeout.ms": 6000, "heartbeat.interval.ms": 500, "auto.commit.interval.ms": 200,
-                   "log_level": 2})
+                   "session.timeout.ms": int(sys.argv[4]), "heartbeat.interval.ms": 500,
+                   "auto.commit.interval.ms": 200, "log_level": 2})
 client.subscribe([sys.argv[2]])
 while True:
     client.poll(0.2)
@@ -57,11 +57,12 @@ while True:
 class Traffic:
     """A producer that never stops, and the process of a consumer in a group."""
 
-    def __init__(self, broker, directory, per_second: int = 20):
+    # A long session where the consumer is not the culprit: a busy machine may stand still for a while.
+    def __init__(self, broker, directory, per_second: int = 20, session_ms: int = 30_000):
         self.topic = create_topic(broker.address, unique("traffic"))
         self.group = unique("group")
-        self.member = Child("member", [sys.executable, "-c", MEMBER, broker.address, self.topic, self.group],
-                            directory / "member.log")
+        command = [sys.executable, "-c", MEMBER, broker.address, self.topic, self.group, session_ms]
+        self.member = Child("member", command, directory / "member.log")
         self._client = producer(broker.address)
         self._pause = 1 / per_second
         self._end = threading.Event()
@@ -258,7 +259,7 @@ def test_a_runtime_that_stands_still_is_named(new_broker, tmp_path):
 @pytest.mark.parametrize("how", ["killed", "stalled"])
 def test_a_consumer_is_named_and_no_component_of_ours(new_broker, tmp_path, how):
     broker = new_broker(log_format="json")
-    with watched(broker, tmp_path, per_second=200) as watch:
+    with watched(broker, tmp_path, per_second=200, session_ms=6_000) as watch:
         group, topic = watch.traffic.group, watch.traffic.topic
         found = Findings()
         if how == "killed":

@@ -147,8 +147,12 @@ def send(client: Producer, topic: str, count: int, partition: int = 0, size: int
 
 
 def transactional(broker, name: str) -> Producer:
-    client = Producer({"bootstrap.servers": broker.address, "transactional.id": name, "log_level": 2})
-    client.init_transactions(30)
+    # Time enough for one that is held open while everything else goes on.
+    client = Producer({
+        "bootstrap.servers": broker.address, "transactional.id": name, "log_level": 2,
+        "transaction.timeout.ms": 600_000,
+    })
+    client.init_transactions(60)
     return client
 
 
@@ -162,8 +166,10 @@ def group_reads(broker, group: str, topic: str, count: int) -> None:
     deadline = time.monotonic() + 60
     while read < count:
         assert time.monotonic() < deadline, f"{read} of {count}"
-        read += sum(1 for each in client.consume(200, timeout=0.5) if each.error() is None)
-        if read:
+        came = sum(1 for each in client.consume(200, timeout=0.5) if each.error() is None)
+        read += came
+        # A commit of nothing new is refused.
+        if came:
             client.commit(asynchronous=False)
     client.close()
 
@@ -212,7 +218,8 @@ def a_little_of_everything(broker, proxy, prometheus) -> dict[str, str]:
     lag = f'sum(streamhouse_consumer_lag{{consumer_group="{group}-late"}})'
     behind = wait_until(lambda: prometheus.value(lag), 90, lag, every=0.5)
     group_reads(broker, f"{group}-late", topic, 2_000)
-    wait_until(lambda: prometheus.value(lag) < behind, 90, "a smaller lag", every=0.5)
+    # None while a snapshot took too long.
+    wait_until(lambda: (now := prometheus.value(lag)) is not None and now < behind, 90, "a smaller lag", every=0.5)
     stranger = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 2})
     with pytest.raises(KafkaException):
         stranger.commit(offsets=[TopicPartition("no-such-topic", 0, 1)], asynchronous=False)
@@ -250,11 +257,14 @@ def test_every_expression_shows_something_under_a_load_of_everything(new_broker,
                     ask(dashboards.asked(expression, WINDOW), str(panel))
             for name, query in board.variables.items():
                 if match := re.fullmatch(r"label_values\((.+), (\w+)\)", query):
-                    found = {series.labels[match[2]] for series in prometheus.query(dashboards.asked(match[1], WINDOW))}
-                    assert found and used.get(name, min(found)) in found, f"{board.name}: {name} offers {found}"
+                    offered = dashboards.asked(match[1], WINDOW)
+                    series = wait_until(lambda: prometheus.query(offered), 30, offered, every=0.5)
+                    found = {each.labels[match[2]] for each in series}
+                    assert used.get(name, min(found)) in found, f"{board.name}: {name} offers {found}"
         # Chosen values narrow; none is All under another name.
         lag = dashboards.asked('max by (topic) (streamhouse_consumer_lag{topic=~"$topic"})', WINDOW, topic=used["topic"])
-        assert [series.labels["topic"] for series in prometheus.query(lag)] == [used["topic"]]
+        narrowed = wait_until(lambda: prometheus.query(lag), 30, lag, every=0.5)
+        assert [series.labels["topic"] for series in narrowed] == [used["topic"]]
         for path in RULES:
             for group in yaml.safe_load(path.read_text())["groups"]:
                 for rule in group["rules"]:

@@ -87,7 +87,8 @@ def test_nothing_is_acknowledged_while_large_uploads_hang(new_broker, proxy, fla
     ledger, client = begin(broker)
     proxy.fault("stall", "PUT", OBJECTS)
     before = ledger.acknowledged_count()
-    # One batch far above what may go inline: it must wait, and all behind it.
+    # One record far above what may go inline: it must wait, and all behind it.
+    ledger.send(client, 0, 200_000)
     for _ in range(200):
         ledger.send(client, 0, 2_000)
     client.flush(5)

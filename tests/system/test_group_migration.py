@@ -26,7 +26,7 @@ KAFKA_SETTINGS, BROKER_FLAGS = QUICK_KAFKA, QUICK_FLAGS | AT_ONCE
 REBALANCING = 27
 
 NEWER = {"group.protocol": "consumer"}
-CLASSIC = {"group.protocol": "classic", "session.timeout.ms": 10_000, "heartbeat.interval.ms": 300}
+CLASSIC = {"group.protocol": "classic", "session.timeout.ms": 15_000, "heartbeat.interval.ms": 300}
 
 
 class Ledger:

@@ -12,7 +12,8 @@ from harness.clients import admin, create_topic, unique
 from harness.members import PARTITIONS, drain, fill, settle
 from harness.process import wait_until
 
-SESSION_MS = 6_000
+# A busy machine may stand still for a while, and no member is to be taken for dead by that.
+SESSION_MS = 15_000
 
 
 def member(broker, group: str, topic: str, **config: object) -> Consumer:
@@ -77,7 +78,7 @@ def test_committed_offsets_outlive_the_broker_and_the_group_goes_on(new_broker):
     assert generation is not None
     consumer.close()
     later = member(broker, topic, topic)
-    assert len(drain([later], 24, seconds=20)) == 24, "only what was not committed comes again"
+    assert len(drain([later], 24)) == 24, "only what was not committed comes again"
     later.close()
 
 
@@ -151,11 +152,13 @@ def test_lag_is_what_the_group_has_not_consumed_also_while_nobody_consumes(new_b
         labels = {"topic": topic, "partition": str(partition), "consumer_group": "billing"}
         return broker.metrics().get(f"streamhouse_{name}", **labels)
 
+    # A scrape shows no lag where the snapshot took too long.
+    wait_until(lambda: lag("orders", 11) is not None, 60, "a snapshot")
     assert (lag("orders", 11), lag("orders1", 1)) == (2, 2)
     assert lag("orders", 1) is None, "nothing was committed there"
     assert lag("orders", 11, "consumer_lag_seconds") > 0
     client = admin(broker.address)
     client.delete_topics(["orders1"])["orders1"].result(20)
-    wait_until(lambda: lag("orders1", 1) is None, 30, "a deleted topic's lag goes")
+    wait_until(lambda: lag("orders1", 1) is None, 60, "a deleted topic's lag goes")
     client.delete_consumer_groups(["billing"])["billing"].result(20)
-    wait_until(lambda: lag("orders", 11) is None, 30, "a deleted group's lag goes")
+    wait_until(lambda: lag("orders", 11) is None, 60, "a deleted group's lag goes")

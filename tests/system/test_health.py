@@ -55,10 +55,10 @@ def small_disk(tmp_path):
 def fill(place: Path) -> Path:
     """A file that leaves no room beside it."""
     filler = place / "filler"
-    with open(filler, "wb") as file, contextlib.suppress(OSError):
+    # Without a buffer, whose rest would be tried again on closing.
+    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"\0" * 65_536)
-            file.flush()
     return filler
 
 
@@ -125,7 +125,7 @@ def test_starting_is_alive_and_not_ready(new_broker, own_seaweed):
 
 
 def test_sigterm_turns_readiness_before_the_listener_closes(new_broker, proxy):
-    broker = new_broker("s3", endpoint=proxy.endpoint, inline_bytes=0, stop_timeout="20s")
+    broker = new_broker("s3", endpoint=proxy.endpoint, inline_bytes=0, stop_timeout="60s")
     topic = create_topic(broker.address, unique("stopping"))
     is_well(broker)
     proxy.fault("stall", "PUT", "/objects/")
@@ -142,7 +142,7 @@ def test_sigterm_turns_readiness_before_the_listener_closes(new_broker, proxy):
 
     broker.child.process.terminate()
     began = time.monotonic()
-    while time.monotonic() - began < 3:
+    while time.monotonic() - began < 10:
         # In this order: what was closed before was unready after.
         samples.append((closed(), broker.get(READY)[0], broker.get(AGENT)[0], broker.get(LIVE)[0]))
         if samples[-1][0]:
@@ -152,7 +152,7 @@ def test_sigterm_turns_readiness_before_the_listener_closes(new_broker, proxy):
     assert look(broker).status == "stopping"
     proxy.heal()
     assert broker.child.process.wait(60) == 0
-    assert client.flush(1) == 0, "what was in hand was stored and acknowledged"
+    assert client.flush(10) == 0, "what was in hand was stored and acknowledged"
 
 
 @pytest.mark.parametrize("how", ["killed", "stalled"])
@@ -352,19 +352,19 @@ def test_lag_and_one_topics_errors_are_no_fault(new_broker):
     member = consumer(broker.address, group_id=unique("late"))
     member.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)
     with Readiness(broker):
-        end = time.monotonic() + 12
+        began = time.monotonic()
         refused = 0
         with Connection(broker.address) as connection:
-            while time.monotonic() < end:
+            while time.monotonic() - began < 12 or refused <= 10:
+                assert time.monotonic() - began < 120, refused
                 with contextlib.suppress(KafkaException, AssertionError):
                     connection.stored(broken)
                 refused += connection.produce({(broken, 0): batch([b"x"], crc=7)})[broken, 0][0] != 0
                 time.sleep(0.2)
-        assert refused > 10
-    samples = broker.metrics()
-    in_vain = samples.get("streamhouse_api_requests_total", api="Fetch", outcome="server_error")
+    in_vain = broker.metrics().get("streamhouse_api_requests_total", api="Fetch", outcome="server_error")
     assert in_vain > 10, "what is damaged was read again and again"
-    assert samples.sum("streamhouse_consumer_lag") >= 5_000
+    # A scrape shows no lag where the snapshot took too long.
+    wait_until(lambda: broker.metrics().sum("streamhouse_consumer_lag") >= 5_000, 60, "the lag")
     member.close()
 
 

@@ -39,7 +39,7 @@ def test_port_0_picks_free_ports_and_prints_them(tmp_path):
             return [port for port in dict.fromkeys(found) if port != "0"]
 
         wait_until(lambda: len(printed()) >= 2, 60, "two addresses on the banner")
-        assert any(answers(f"127.0.0.1:{port}") for port in printed())
+        wait_until(lambda: any(answers(f"127.0.0.1:{port}") for port in printed()), 60, "a broker on one of them")
         assert child.stop() == 0
     finally:
         child.kill()
@@ -134,7 +134,7 @@ def test_a_bucket_behind_a_certificate_of_ones_own_authority_is_used_with_its_bu
         # Without it the server waits for its store, and says why.
         without = new_broker(env=CREDENTIALS, start=False, **store.flags("y"))
         without.spawn()
-        wait_until(lambda: "UnknownIssuer" in without.child.tail(100), 20, "the certificate is refused by name")
+        wait_until(lambda: "UnknownIssuer" in without.child.tail(100), 60, "the certificate is refused by name")
     finally:
         store.stop()
 

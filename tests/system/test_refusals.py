@@ -438,10 +438,11 @@ def test_an_expired_transaction_is_over_and_its_producer_a_zombie(new_broker):
     topic = create_topic(broker.address, unique("expired"))
     with Connection(broker.address) as wire:
         producer = Transactional(wire)
-        assert producer.start(timeout_ms=1_000) == NONE
+        # Long enough for the record to be written within it.
+        assert producer.start(timeout_ms=5_000) == NONE
         assert producer.add(topic) == NONE and producer.produce(topic, 0) == NONE
         # The marker of the abort lies after the record.
-        wait_until(lambda: wire.list_offset(topic, 0, -1)[2] == 2, 30, "the transaction is aborted", every=0.1)
+        wait_until(lambda: wire.list_offset(topic, 0, -1)[2] == 2, 60, "the transaction is aborted", every=0.1)
         assert producer.produce(topic, 1) == INVALID_EPOCH
         assert [producer.add(topic), producer.end()] == [PRODUCER_FENCED] * 2
         assert producer.end(version=1) == INVALID_EPOCH

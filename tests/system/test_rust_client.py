@@ -79,6 +79,14 @@ def errors(metrics: Samples, side: str, **labels: str) -> dict[str, float]:
     return found
 
 
+def lags(metrics: Samples) -> dict[str, float]:
+    """Of a consumer of one topic, by partition."""
+    return {
+        dict(labels)["partition"]: value
+        for (name, labels), value in metrics.values.items() if name == "streamhouse_consumer_lag"
+    }
+
+
 def test_what_is_produced_arrives_and_every_producer_metric_says_so(broker):
     topic = create_topic(broker.address, unique("rust-produce"), 3)
     lines = [f"key-{number % 7}\tvalue {number}" for number in range(2_000)] + ["no key", ""]
@@ -122,7 +130,10 @@ def test_every_codec_is_built_in(broker, codec):
     lines = [f"{number:04} and always the same text, so that it shrinks" for number in range(500)]
     status, _, said = produce(broker.address, topic, lines, "--compression", codec, "--linger-ms", "200")
     assert status == 0, said
-    assert {each.codec for each in stored(broker.address, topic)} == {codec}
+    batches = stored(broker.address, topic)
+    # A batch that would grow by compression is left plain: one of a few records may be.
+    assert {each.codec for each in batches if each.records >= 20} == {codec}
+    assert {each.codec for each in batches} <= {codec, "none"}
     [messages] = read_all(broker.address, topic)
     assert [message.value().decode() for message in messages] == lines
 
@@ -148,7 +159,7 @@ def test_members_share_a_topic_and_every_consumer_metric_says_so(broker, start, 
             pytest.skip("the broker does not serve KIP-848")
     topic = create_topic(broker.address, unique("rust-shared"), 4)
     group = unique("rust-group")
-    how = ["--broker-assigns"] if assigns == "broker" else ["--session-seconds", 10]
+    how = ["--broker-assigns"] if assigns == "broker" else []
     members = [start("consume", "--group", group, "--topic", topic, *how) for _ in range(2)]
 
     def owned(member: Program) -> set[str]:
@@ -169,16 +180,15 @@ def test_members_share_a_topic_and_every_consumer_metric_says_so(broker, start, 
 
     wanted = {"topic": topic, "consumer_group": group}
     for member in members:
+        # A record counts as processed a moment after it is shown.
+        wait_until(lambda member=member: not any(lags(member.metrics()).values()), 30, "no lag is left")
         metrics = member.metrics()
         assert metrics.get("streamhouse_consumer_records_total", **wanted) == len(member.lines())
         rebalances = len(re.findall("^Assigned", member.said(), re.MULTILINE))
         assert metrics.get("streamhouse_consumer_rebalances_total", consumer_group=group) == rebalances
         assert errors(metrics, "consumer") == {}
-        lag = {
-            dict(labels)["partition"]: value
-            for (name, labels), value in metrics.values.items() if name == "streamhouse_consumer_lag"
-        }
         used = {line[0] for line in member.lines()}
+        lag = lags(metrics)
         assert {partition: lag[partition] for partition in used} == dict.fromkeys(used, 0)
         assert set(lag) <= {place.rsplit("/", 1)[1] for place in owned(member)}
 
@@ -197,8 +207,9 @@ def test_lag_is_what_is_not_processed_and_the_next_member_goes_on_there(broker, 
     first = start("consume", "--group", group, "--topic", topic, "--count", 40, "--hold")
     labels = {"topic": topic, "consumer_group": group}
     wait_until(lambda: len(first.lines()) == 40, SECONDS, "40 records")
-    lag = wait_until(lambda: first.metrics().get("streamhouse_consumer_lag", partition="0", **labels), 10, "lag")
-    assert lag == 60
+    # The last one counts as processed once it is shown.
+    lag = {"name": "streamhouse_consumer_lag", "partition": "0", **labels}
+    wait_until(lambda: first.metrics().get(**lag) == 60, 30, "a lag of 60")
     assert first.metrics().get("streamhouse_consumer_records_total", **labels) == 40
     assert first.child.stop() == 0
     assert committed(broker.address, group, topic) == 40
@@ -230,12 +241,19 @@ def test_a_topic_that_does_not_exist_is_said_and_counted(broker, start):
     topic = unique("rust-nowhere")
     group = unique("rust-group")
     program = start("consume", "--group", group, "--topic", topic)
-    said = wait_until(lambda: re.findall("^error: .*", program.said(), re.MULTILINE), SECONDS, "an error")
+
+    def said_errors() -> list[str]:
+        # Whole lines: they are written piece by piece.
+        return re.findall("^error: .*\n", program.said(), re.MULTILINE)
+
+    said = wait_until(said_errors, SECONDS, "an error")
     assert topic in said[0]
     # librdkafka says it of the group, and names the topic in the text only.
     labels = {"topic": "", "consumer_group": group, "error_type": "unknown_topic"}
-    counted = program.metrics().get("streamhouse_consumer_errors_total", **labels)
-    assert counted == len(re.findall("^error: ", program.said(), re.MULTILINE))
+    wait_until(
+        lambda: program.metrics().get("streamhouse_consumer_errors_total", **labels) == len(said_errors()), 30,
+        "as many counted as said",
+    )
     assert program.child.stop() == 0
 
 
@@ -266,7 +284,7 @@ def test_headers_that_anybody_may_send_are_read_and_a_trace_among_them_is_passed
 def test_a_transformation_that_is_killed_has_each_result_once(broker, start):
     source, target = (create_topic(broker.address, unique(name), 2) for name in ("rust-from", "rust-to"))
     transformer = unique("rust-transformer")
-    arguments = ["--from", source, "--to", target, "--id", transformer, "--batch", 10, "--session-seconds", 10]
+    arguments = ["--from", source, "--to", target, "--id", transformer, "--batch", 10, "--session-seconds", 30]
     values = [f"record {number}" for number in range(3_000)]
     status, _, said = produce(broker.address, source, [f"k{each}\t{each}" for each in values])
     assert status == 0, said
@@ -283,16 +301,19 @@ def test_a_transformation_that_is_killed_has_each_result_once(broker, start):
     def ends() -> int:
         return sum(committed(broker.address, f"{transformer}-group", source, each) for each in range(2))
 
-    wait_until(lambda: ends() == len(values), SECONDS, "all of them", every=0.25)
+    wait_until(lambda: ends() == len(values), 3 * SECONDS, "all of them", every=0.25)
     assert Counter(results()) == Counter(value.upper() for value in values)
 
     # What was killed had not done it all: the last one has something to count.
-    copied = sum(int(count) for count in re.findall(r"(\d+) records committed", last.said()))
-    metrics = last.metrics()
-    assert copied > 0
-    assert metrics.get("streamhouse_producer_records_total", topic=target) == copied
+    def copied() -> int:
+        return sum(int(count) for count in re.findall(r"(\d+) records committed", last.said()))
+
     group = f"{transformer}-group"
-    assert metrics.get("streamhouse_consumer_records_total", topic=source, consumer_group=group) == copied
+    # The broker knows of the last commit before it says so.
+    name = "streamhouse_producer_records_total"
+    wait_until(lambda: last.metrics().get(name, topic=target) == copied() > 0, 30, "what it committed is counted")
+    metrics = last.metrics()
+    assert metrics.get("streamhouse_consumer_records_total", topic=source, consumer_group=group) == copied()
     assert errors(metrics, "producer") == errors(metrics, "consumer") == {}
 
     # A second one with its id takes over, and the first says so at its next transaction.

@@ -133,10 +133,11 @@ def test_a_second_start_of_a_producer_fences_the_first_and_aborts_what_it_left(b
 def test_a_transaction_that_nobody_ends_is_aborted_after_its_timeout(new_broker):
     broker = new_broker(kafka=ABORTS_SOON)
     topic = create_topic(broker.address, unique("forgotten"))
-    client = transactional(broker, topic, transaction_timeout_ms=2_000)
+    # Long enough for the record to be written within it.
+    client = transactional(broker, topic, transaction_timeout_ms=6_000)
     client.begin_transaction()
     write(client, topic, "forgotten")
-    wait_until(lambda: latest(broker, topic, IsolationLevel.READ_COMMITTED) == 2, 30, "the abort's marker")
+    wait_until(lambda: latest(broker, topic, IsolationLevel.READ_COMMITTED) == 2, 60, "the abort's marker")
     with pytest.raises(KafkaException) as refused:
         client.commit_transaction(30)
     assert refused.value.args[0].code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED)
@@ -175,7 +176,7 @@ def test_a_member_of_an_old_generation_commits_nothing_in_a_transaction(broker):
     write(producer(broker.address), topic, "one")
     config = {
         "bootstrap.servers": broker.address, "group.id": topic, "auto.offset.reset": "earliest",
-        "enable.auto.commit": False, "log_level": 2, "session.timeout.ms": 6_000,
+        "enable.auto.commit": False, "log_level": 2,
     }
     reader = Consumer(config)
     reader.subscribe([topic])

@@ -105,7 +105,7 @@ func transform(request Request) (any, error) {
 	options := []kgo.Opt{
 		kgo.SeedBrokers(request.Bootstrap), kgo.ConsumerGroup(request.Group), kgo.ConsumeTopics(request.Source),
 		kgo.TransactionalID(request.TransactionalID), kgo.TransactionTimeout(30 * time.Second),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.SessionTimeout(6 * time.Second),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.SessionTimeout(15 * time.Second),
 		kgo.HeartbeatInterval(500 * time.Millisecond), kgo.RequireStableFetchOffsets(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.FetchMaxWait(100 * time.Millisecond), kgo.WithHooks(steps),

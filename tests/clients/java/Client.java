@@ -257,7 +257,7 @@ public final class Client {
         String source = request.get("source").asText();
         String target = request.get("target").asText();
         Properties consuming = settings(request, "group.id", request.get("group").asText(), "max.poll.records", 20,
-            "isolation.level", "read_committed", "session.timeout.ms", 6_000, "heartbeat.interval.ms", 500);
+            "isolation.level", "read_committed", "session.timeout.ms", 15_000, "heartbeat.interval.ms", 500);
         if (!request.get("instance").isNull()) {
             consuming.put("group.instance.id", request.get("instance").asText());
         }

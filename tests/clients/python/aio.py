@@ -113,7 +113,7 @@ async def leave(member, **_):
 async def transform(bootstrap, group, source, target, transactional_id, ends, instance=None, stop=None):
     consumer = await reader(
         bootstrap, group_id=group, group_instance_id=instance, isolation_level="read_committed",
-        session_timeout_ms=6_000, heartbeat_interval_ms=500)
+        session_timeout_ms=15_000, heartbeat_interval_ms=500)
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap, transactional_id=transactional_id, transaction_timeout_ms=30_000)
     await producer.start()

@@ -115,7 +115,7 @@ def leave(member, **_):
 
 def transform(bootstrap, group, source, target, transactional_id, ends, instance=None, stop=None):
     consumer = reader(bootstrap, **{
-        "group.id": group, "isolation.level": "read_committed", "session.timeout.ms": 6_000,
+        "group.id": group, "isolation.level": "read_committed", "session.timeout.ms": 15_000,
         **({"group.instance.id": instance} if instance else {}),
     })
     producer = Producer({
