@@ -67,7 +67,7 @@ fn serve(config: Config) -> Result<(), ProcessError> {
         series_max: config.metrics_max_series,
         object_store_prices: config.object_store_prices,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        revision: env!("STREAMHOUSE_REVISION").to_owned(),
+        revision: env!("SOURCE_REVISION").to_owned(),
     });
     let options = LogOptions {
         filter: config.log_level.clone(),

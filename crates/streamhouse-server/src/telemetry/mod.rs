@@ -120,6 +120,8 @@ struct State {
     subscriptions: Arc<Vec<Subscription>>,
     /// None: they have to be read before anybody is told anything.
     read_at: Option<Instant>,
+    /// How often they were changed by this agent: what was read before that is none of the newest.
+    changes: u64,
     instances: HashMap<Uuid, Instance>,
 }
 
@@ -144,7 +146,9 @@ impl ClientTelemetry {
 
     /// The subscriptions were changed by this agent: the next request reads them.
     pub fn forget(&self) {
-        self.state.lock().read_at = None;
+        let mut state = self.state.lock();
+        state.read_at = None;
+        state.changes += 1;
     }
 
     /// What a client is asked to push.
@@ -219,11 +223,15 @@ impl ClientTelemetry {
         if !known && let Some(fresh) = self.state.lock().fresh() {
             return fresh;
         }
+        let changes = self.state.lock().changes;
         let read = match self.metadata.client_metrics().await {
             Ok(read) => read,
             Err(error) => {
                 tracing::debug!(%error, "client metrics subscriptions were not read");
-                return self.state.lock().subscriptions.clone();
+                // The next to ask is a second away: those who wait do not all find out for themselves.
+                let mut state = self.state.lock();
+                state.read_at = Some(Instant::now());
+                return state.subscriptions.clone();
             }
         };
         // What is stored was checked; one that a newer agent understands and this does not is passed over.
@@ -232,8 +240,10 @@ impl ClientTelemetry {
             .filter_map(|entries| Subscription::parse(entries).ok());
         let parsed = Arc::new(parsed.collect::<Vec<_>>());
         let mut state = self.state.lock();
-        state.subscriptions = parsed.clone();
-        state.read_at = Some(Instant::now());
+        if state.changes == changes {
+            state.subscriptions = parsed.clone();
+            state.read_at = Some(Instant::now());
+        }
         parsed
     }
 }

@@ -9,13 +9,15 @@ use std::sync::{Arc, LazyLock, Weak};
 
 use parking_lot::Mutex;
 use regex_automata::meta;
+use regex_automata::nfa::thompson::WhichCaptures;
 
 use crate::group::GroupFault;
 
 const TEXT_BYTES_MAX: usize = 4_096;
-const COMPILED_BYTES_MAX: usize = 1 << 20;
-/// What matching may keep of what it worked out, for each thread that matches.
-const CACHE_BYTES: usize = 64 << 10;
+const COMPILED_BYTES_MAX: usize = 256 << 10;
+/// What matching may keep of what it worked out, for each thread that matches. Without it a match goes through all
+/// states for each byte, so it is enough for any pattern of that size.
+const CACHE_BYTES: usize = 256 << 10;
 /// Threads that are reckoned with; groups are looked after by few.
 const CACHES: usize = 2;
 /// Of all patterns of the process.
@@ -117,7 +119,9 @@ impl Patterns {
             return Ok(Pattern(found));
         }
         let regex = compile(text).map_err(GroupFault::InvalidPattern)?;
-        let bytes = size_of::<Compiled>() + text.len() + regex.memory_usage() + CACHES * CACHE_BYTES;
+        // What a thread keeps grows with the automaton: twice its size where all states are gone through.
+        let cache_bytes = (2 * regex.memory_usage()).min(CACHE_BYTES);
+        let bytes = size_of::<Compiled>() + text.len() + regex.memory_usage() + CACHES * cache_bytes;
         let mut known = self.known.lock();
         // Somebody else may have been faster.
         if let Some(found) = known.by_text.get(text).and_then(Weak::upgrade) {
@@ -148,13 +152,18 @@ fn compile(text: &str) -> Result<meta::Regex, String> {
         return Err(format!("it is longer than {TEXT_BYTES_MAX} bytes"));
     }
     let bounds = meta::Config::new()
+        // Where groups begin and end is never asked, and keeping it would take memory for each state and group.
+        .which_captures(WhichCaptures::None)
         .nfa_size_limit(Some(COMPILED_BYTES_MAX))
         .hybrid_cache_capacity(CACHE_BYTES);
     let bounded = |text: &str| {
         let built = meta::Builder::new().configure(bounds.clone()).build(text);
         built.map_err(|error| match error.syntax_error() {
             Some(syntax) => syntax.to_string(),
-            None => error.to_string(),
+            None => match error.size_limit() {
+                Some(limit) => format!("compiled it takes more than {limit} bytes"),
+                None => error.to_string(),
+            },
         })
     };
     // Alone first: a pattern such as "a)(b" must not become one by what is put around it.
@@ -179,6 +188,20 @@ mod tests {
     }
 
     #[test]
+    fn groups_of_which_nobody_asks_where_they_are_cost_nothing_beyond_the_bounds() {
+        let many = format!("[a-z]*(?:{}[a-z]{{1000}})?", "()".repeat(1_000));
+        match Pattern::new(&many) {
+            Ok(pattern) => assert!(pattern.matches(&"a".repeat(200)) && pattern.0.bytes < 2 << 20),
+            Err(fault) => assert!(matches!(fault, GroupFault::InvalidPattern(_))),
+        }
+        let large = Pattern::new("[a-z]{24000}").unwrap_err();
+        assert!(
+            format!("{large}").contains("compiled it takes more than"),
+            "{large}"
+        );
+    }
+
+    #[test]
     fn the_same_text_is_compiled_once_and_goes_with_its_last_member() {
         let patterns = Arc::new(Patterns::new(1 << 20));
         let get = |text: &str| patterns.get(text, Admission::WhileThereIsRoom).unwrap();
@@ -196,7 +219,7 @@ mod tests {
 
     #[test]
     fn many_different_patterns_are_refused_before_they_take_much_memory() {
-        let patterns = Arc::new(Patterns::new(1 << 20));
+        let patterns = Arc::new(Patterns::new(1 << 18));
         let get = |number: u32| patterns.get(&format!("a{number}.*"), Admission::WhileThereIsRoom);
         let mut held: Vec<Pattern> = (0..100).map_while(|number| get(number).ok()).collect();
         assert!((2..100).contains(&held.len()), "{}", held.len());
@@ -205,6 +228,6 @@ mod tests {
         assert!(patterns.get("a1000.*", Admission::Always).is_ok());
         held.pop();
         assert!(get(1_000).is_ok());
-        assert!(patterns.known.lock().bytes <= 1 << 20);
+        assert!(patterns.known.lock().bytes <= 1 << 18);
     }
 }

@@ -1,5 +1,6 @@
 //! Committed offsets: who may commit is the group's to say, what is committed lies in the metadata store only.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use streamhouse_metadata::ids::TopicPartition;
@@ -84,9 +85,13 @@ impl Groups {
                 return Err(GroupFault::NotEmpty);
             }
             let epoch = live.epoch.ok_or(GroupFault::UnknownGroup)?;
+            // Each topic is judged once: that reads what every member has subscribed to.
+            let topics: HashSet<&str> = wanted.iter().map(|(topic, _)| *topic).collect();
+            let subscribed = topics.into_iter().filter(|topic| live.group.subscribes_to(topic));
+            let subscribed: HashSet<&str> = subscribed.collect();
             let mut free = Vec::with_capacity(wanted.len());
             let judged = wanted.iter().map(|(topic, partition)| {
-                if live.group.subscribes_to(topic) {
+                if subscribed.contains(topic) {
                     return Err(GroupFault::Subscribed);
                 }
                 free.push(*partition);
