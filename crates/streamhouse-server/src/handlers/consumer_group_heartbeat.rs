@@ -1,7 +1,8 @@
 //! ConsumerGroupHeartbeat v0–v1: being a member of a group of the newer protocol (KIP-848).
 //!
 //! Joining, staying, moving towards an assignment and leaving, all in one request. Patterns (v1) have RE2's
-//! syntax. The session timeout and the interval of heartbeats are the server's to say.
+//! syntax; one may take 256 KiB compiled, and the different ones of all members 64 MiB, else it is refused
+//! (INVALID_REGULAR_EXPRESSION). The session timeout and the interval of heartbeats are the server's to say.
 //!
 //! Who joins a classic group of consumers takes it over (`group_consumer_migration_policy`, Kafka's
 //! `group.consumer.migration.policy`); when the last member of this protocol is gone the group goes back. What a

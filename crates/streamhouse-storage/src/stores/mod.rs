@@ -3,7 +3,7 @@
 //! From the inside out: the store itself (S3, our local directory, memory), counting per attempt
 //! ([`metered`]; S3 counts on the wire), then [`retrying`] with deadlines. All of them speak
 //! `object_store::ObjectStore`; `object_store`'s own retries are off, so that an attempt is an attempt.
-//! [`faulty`] stands between the store and the retries in tests.
+//! [`faulty`] stands between the store and the retries in tests. `reuse` is the memory that large reads go to.
 //!
 //! Not here: what the objects hold, and when they are deleted.
 
