@@ -329,14 +329,23 @@ def test_backpressure_is_no_fault(new_broker):
     topic = create_topic(broker.address, unique("pressed"), 3)
     is_well(broker)
     clients = [producer(broker.address, queue_buffering_max_kbytes=200_000) for _ in range(4)]
+
+    def pressed() -> bool:
+        return broker.metrics().get("streamhouse_backpressure_seconds_total") > 0
+
     with Readiness(broker):
-        for number in range(4_000):
+        began = time.monotonic()
+        # On a machine where producers get less of the time than the server, one round may not be enough.
+        while not pressed():
+            assert time.monotonic() - began < 200, "the budget never filled"
+            for number in range(4_000):
+                for client in clients:
+                    client.produce(topic, b"x" * 10_000, partition=number % 3)
+                    client.poll(0)
             for client in clients:
-                client.produce(topic, b"x" * 10_000, partition=number % 3)
-                client.poll(0)
-        for client in clients:
-            assert client.flush(120) == 0
-    assert broker.metrics().get("streamhouse_backpressure_seconds_total") > 0
+                assert client.flush(120) == 0
+            # A scrape may show a rendering of a quarter of a second ago.
+            time.sleep(0.3)
 
 
 def test_lag_and_one_topics_errors_are_no_fault(new_broker):
