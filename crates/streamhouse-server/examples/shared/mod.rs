@@ -1,12 +1,12 @@
 //! What the loads have in common: a server of their own, and requests as they go over the wire.
 
+mod frame;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader};
-use kafka_protocol::protocol::{Encodable, Request, StrBytes};
+pub(crate) use frame::framed;
 
 /// A server's process, which ends with this. It may still be starting.
 pub(crate) struct Server {
@@ -46,23 +46,4 @@ fn free() -> SocketAddr {
         .unwrap()
         .local_addr()
         .unwrap()
-}
-
-/// A whole request, its length in front.
-pub(crate) fn framed<R: Request>(client: &'static str, version: i16, correlation: i32, request: &R) -> Bytes {
-    let mut frame = BytesMut::new();
-    frame.put_u32(0);
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(correlation)
-        .with_client_id(Some(StrBytes::from_static_str(client)));
-    let api = ApiKey::try_from(R::KEY).unwrap();
-    header
-        .encode(&mut frame, api.request_header_version(version))
-        .unwrap();
-    request.encode(&mut frame, version).unwrap();
-    let length = u32::try_from(frame.len() - 4).unwrap();
-    frame[..4].copy_from_slice(&length.to_be_bytes());
-    frame.freeze()
 }

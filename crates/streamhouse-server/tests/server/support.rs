@@ -1,10 +1,13 @@
 //! The agent under test and a client that can send anything.
 
+#[path = "../../examples/shared/frame.rs"]
+mod wire;
+
 use std::net::SocketAddr;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader, ResponseHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::ResponseHeader;
+use kafka_protocol::protocol::{Decodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{
     Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
@@ -14,6 +17,8 @@ use streamhouse_server::start::{House, Running, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+
+use wire::framed;
 
 pub(crate) struct Server {
     pub(crate) running: Running,
@@ -103,21 +108,7 @@ impl Client {
 }
 
 pub(crate) fn frame<R: Request>(version: i16, correlation: i32, request: &R) -> Bytes {
-    let mut frame = BytesMut::new();
-    frame.put_u32(0);
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(correlation)
-        .with_client_id(Some(StrBytes::from_static_str("test")));
-    let api = ApiKey::try_from(R::KEY).unwrap();
-    header
-        .encode(&mut frame, api.request_header_version(version))
-        .unwrap();
-    request.encode(&mut frame, version).unwrap();
-    let length = frame.len() as u32 - 4;
-    frame[..4].copy_from_slice(&length.to_be_bytes());
-    frame.freeze()
+    framed("test", version, correlation, request)
 }
 
 /// A record batch with these values, their timestamps counting up from `timestamp`.
