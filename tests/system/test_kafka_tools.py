@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from harness.clients import create_topic, send_all, unique
 from harness.process import wait_until
@@ -132,12 +132,20 @@ def test_what_the_console_wrote_the_console_reads_and_its_group_is_looked_after(
     read = run(CONSOLE_CONSUMER, "--topic", topic, "--group", group, "--max-messages", 3, *formatted)
     assert read.splitlines() == lines
     of_topic = (GROUPS, "--delete-offsets", "--group", group, "--topic", topic)
+    # What nobody is subscribed to may go, one by one, whatever it stands beside.
+    free = create_topic(broker.address, unique("free"), 3)
     member = Consumer({"bootstrap.servers": broker.address, "group.id": group, "log_level": 2})
+    places = [TopicPartition(free, partition, partition + 1) for partition in range(3)]
+    member.commit(offsets=places, asynchronous=False)
     member.subscribe([topic])
     wait_until(lambda: member.poll(0.1) or member.assignment(), 60, "a member with partitions")
-    assert "actively subscribed to it" in run(*of_topic)
-    [row] = table(run(GROUPS, "--describe", "--group", group))
-    assert row["CURRENT-OFFSET"] == "3"
+    said = run(*of_topic, "--topic", f"{free}:1,2")
+    status = {(row["TOPIC"], row["PARTITION"]): row["STATUS"] for row in table(said)}
+    assert "actively subscribed to it" in said
+    assert status == {(topic, "0"): "Error:", (free, "1"): "Successful", (free, "2"): "Successful"}
+    rows = table(run(GROUPS, "--describe", "--group", group))
+    left = {(row["TOPIC"], row["PARTITION"]): row["CURRENT-OFFSET"] for row in rows}
+    assert left == {(topic, "0"): "3", (free, "0"): "1"}
     member.close()
     assert "Successful" in run(*of_topic)
     assert "was successful" in run(GROUPS, "--delete", "--group", group)
