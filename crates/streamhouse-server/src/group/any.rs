@@ -9,11 +9,12 @@ use bytes::Bytes;
 use streamhouse_metadata::model::group::{GroupKind, GroupState, GroupSummary, StoredGroup};
 use streamhouse_metadata::store::StoreError;
 
+use super::classic::{Group, Join, Limits, Phase, stored};
 use super::consumer::subscription::TopicView;
 use super::consumer::{Beat, BeatReply, ConsumerGroup, ConsumerLimits, stored as consumer_stored};
 use super::migration::{MigrationPolicy, downgraded, upgraded};
-use super::state::{Answer, Group, Join, Limits, Millis, Phase, Step, Ticket};
-use super::{GroupFault, MemberId, embedded, stored};
+use super::step::{Answer, Millis, Step, Ticket};
+use super::{GroupFault, MemberId, embedded};
 
 /// What the operator decided for groups of both protocols.
 #[derive(Clone, Copy, Debug)]

@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use streamhouse_metadata::ids::TopicPartition;
 
 use super::GroupFault;
+use super::classic::{self, Group, Limits, Member};
 use super::consumer::classic::by_id;
 use super::consumer::member::{ClassicSide, MemberState, Profile, Standing};
 use super::consumer::subscription::{Subscription, TopicView};
 use super::consumer::{Assignment, ConsumerGroup, ConsumerLimits};
 use super::embedded::{self, EmbeddedSubscription};
-use super::state::{self, Group, Limits, Member, Millis};
+use super::step::Millis;
 
 /// Which way groups with members may go; groups without any always may. Kafka's
 /// `group.consumer.migration.policy`.
@@ -131,7 +132,7 @@ fn understand(group: &Group, member: &Member, topics: &TopicView) -> Option<Unde
     })
 }
 
-fn consumer_profile(profile: &state::Profile, said: EmbeddedSubscription) -> Profile {
+fn consumer_profile(profile: &classic::Profile, said: EmbeddedSubscription) -> Profile {
     Profile {
         instance: profile.instance.clone(),
         rack: said.rack,
@@ -168,7 +169,7 @@ pub(super) fn downgraded(group: &ConsumerGroup, limits: Limits, now: Millis) -> 
         let metadata = side.protocols.first().map(|(_, metadata)| metadata.clone());
         let held = group.named(member.standing.held());
         let assignment = embedded::encode_assignment(&metadata.unwrap_or_default(), held);
-        let profile = state::Profile {
+        let profile = classic::Profile {
             instance: member.profile.instance.clone(),
             client_id: member.profile.client_id.clone(),
             client_host: member.profile.client_host.clone(),

@@ -15,12 +15,13 @@ use streamhouse_metadata::model::group::{GroupState, StoredGroup};
 use uuid::Uuid;
 
 use super::any::{AnyGroup, Rules};
+use super::classic::{Group, Join, Limits, Phase, Profile};
 use super::consumer::member::AWAY;
 use super::consumer::subscription::{KnownTopic, TopicView};
 use super::consumer::{Assignment, Beat, BeatReply, ConsumerGroup, ConsumerLimits};
 use super::migration::MigrationPolicy;
-use super::state::{Answer, Group, Join, Limits, Phase, Profile, Step, SyncReply};
-use super::{GroupFault, JoinReply, embedded};
+use super::step::{Answer, JoinReply, Step, SyncReply};
+use super::{GroupFault, embedded};
 
 pub(super) const REBALANCE_MS: u64 = 300;
 pub(super) const TOPIC: TopicId = TopicId(Uuid::from_u128(1));

@@ -11,12 +11,13 @@ use streamhouse_metadata::ids::TopicPartition;
 use streamhouse_metadata::model::group::StoredGroup;
 
 use super::any::AnyGroup;
+use super::classic::Group;
 use super::consumer::subscription::TopicView;
 use super::consumer::{Assignment, Beat};
 use super::embedded;
 use super::migration_tests::{REBALANCE_MS, RULES, TOPIC, joining, view};
-use super::state::{Answer, Group, Step, Ticket};
-use super::{GroupFault, JoinReply, MemberId};
+use super::step::{Answer, JoinReply, Step, Ticket};
+use super::{GroupFault, MemberId};
 
 const CLIENTS: usize = 4;
 

@@ -1,46 +1,29 @@
 //! Consumer groups: who is a member, what each consumes, how far each group has come.
 //!
-//! `state` decides (pure), `coordinator` keeps one such machine a group, drives its timers and stores what
-//! it decided before anybody is answered, `stored` is the form in which it lies in the metadata store. Those
-//! are of the classic protocol; `consumer` has the same three of the newer one (KIP-848), `any` a group of
-//! either, `migration` the way from one to the other. Here are the words they share with the handlers. Not
-//! here: the Kafka protocol, but for what members of classic groups embed in it (`embedded`).
+//! `classic` and `consumer` hold a machine for each of the two protocols (pure) and the form in which its groups
+//! are stored, `any` a group of either, `migration` the way from one to the other. `coordinator` keeps one machine
+//! a group, drives its timers and stores what it decided (`step`, `form`) before anybody is answered. Here are the
+//! words they share with the handlers. Not here: the Kafka protocol, but for what members of classic groups embed
+//! in it (`embedded`).
 
 pub mod any;
+pub mod classic;
 pub mod consumer;
 pub mod coordinator;
 pub mod embedded;
 mod expiry;
+mod form;
 pub mod migration;
-pub mod state;
-mod stored;
+pub mod step;
 
-#[cfg(test)]
-mod coordinator_tests;
 #[cfg(test)]
 mod migration_tests;
 #[cfg(test)]
 mod migration_world;
-#[cfg(test)]
-mod tests;
 
-use bytes::Bytes;
 use streamhouse_metadata::store::StoreError;
 
 pub type MemberId = String;
-
-/// What a member that joined is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JoinReply {
-    pub generation: i32,
-    pub protocol_type: String,
-    pub protocol: String,
-    pub leader: MemberId,
-    pub member: MemberId,
-    pub skip_assignment: bool,
-    /// Id, instance and metadata of all members; for the leader only.
-    pub members: Vec<(MemberId, Option<String>, Bytes)>,
-}
 
 /// Why a request about a group is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

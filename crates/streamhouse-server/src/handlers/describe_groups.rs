@@ -12,7 +12,7 @@ use super::error_code;
 use super::response::{EncodeError, Response};
 use crate::group::GroupFault;
 use crate::group::any::AnyGroup;
-use crate::group::state::{Group, Phase};
+use crate::group::classic::{Group, Phase};
 
 /// First version in which a group that does not exist is an error.
 const NOT_FOUND: i16 = 6;

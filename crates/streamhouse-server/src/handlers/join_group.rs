@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::context::RequestContext;
 use super::error_code;
 use super::response::{EncodeError, Response};
-use crate::group::state::{Join, Profile};
-use crate::group::{GroupFault, JoinReply, MemberId};
+use crate::group::classic::{Join, Profile};
+use crate::group::step::JoinReply;
+use crate::group::{GroupFault, MemberId};
 
 /// First version in which a new member is told its id before it joins.
 const KNOWN_MEMBER: i16 = 4;

@@ -15,9 +15,10 @@ use super::member::{ClassicSide, MemberState};
 use super::state::{Admission, Beat};
 use super::subscription::TopicView;
 use super::{Assignment, ConsumerGroup};
+use crate::group::classic::Join;
 use crate::group::embedded::{self, Named};
-use crate::group::state::{Join, Millis, Step, SyncReply};
-use crate::group::{GroupFault, JoinReply, MemberId};
+use crate::group::step::{JoinReply, Millis, Step, SyncReply};
+use crate::group::{GroupFault, MemberId};
 
 impl ConsumerGroup {
     /// Whether all members speak the classic protocol, and there are any.

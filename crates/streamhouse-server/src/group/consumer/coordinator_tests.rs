@@ -10,8 +10,8 @@ use streamhouse_metadata::testing::FlakyStore;
 
 use super::{Assignment, Beat, BeatReply};
 use crate::group::GroupFault;
+use crate::group::classic::coordinator_tests::{groups, join, stable, store};
 use crate::group::coordinator::Groups;
-use crate::group::coordinator_tests::{groups, join, stable, store};
 
 async fn with_topic(store: &FlakyStore) {
     let limits = TopicLimits {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use streamhouse_metadata::ids::TopicPartition;
 
 use super::{Assignment, Assignor, subscription::Subscription};
-use crate::group::state::Millis;
+use crate::group::step::Millis;
 
 /// The epoch of a static member that is away for a while.
 pub const AWAY: i32 = -2;

@@ -20,7 +20,7 @@ use super::member::{AWAY, ClassicSide, Member, MemberState, Profile, Standing};
 use super::pattern::Pattern;
 use super::subscription::{Subscription, TopicView, resolve};
 use crate::group::embedded::Named;
-use crate::group::state::{Lapsed, Millis, Step};
+use crate::group::step::{Lapsed, Millis, Step};
 use crate::group::{GroupFault, MemberId};
 
 /// Bounds that the operator sets.

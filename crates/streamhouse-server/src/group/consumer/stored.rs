@@ -19,8 +19,8 @@ use super::state::Subscribed;
 use super::subscription::Subscription;
 use super::{Assignment, Assignor, ConsumerGroup, ConsumerLimits};
 use crate::group::embedded::PROTOCOL_TYPE;
-use crate::group::state::Millis;
-use crate::group::stored::{decode, encode, split};
+use crate::group::form::{decode, encode, split};
+use crate::group::step::Millis;
 
 const GROUP: u8 = 1;
 const MEMBER: u8 = 1;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Groups, Live};
+use crate::group::classic::Join;
 use crate::group::consumer::subscription::TopicView;
-use crate::group::state::{Answer, Join, SyncReply};
-use crate::group::{GroupFault, JoinReply, MemberId};
+use crate::group::step::{Answer, JoinReply, SyncReply};
+use crate::group::{GroupFault, MemberId};
 
 impl Groups {
     /// The topics, as far as the group looks at them when a member of the classic protocol asks something.

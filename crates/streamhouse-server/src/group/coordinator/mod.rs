@@ -29,10 +29,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::any::{AnyGroup, Rules};
+use super::classic::{Group, Limits};
 use super::consumer::ConsumerLimits;
 use super::consumer::subscription::TopicView;
 use super::migration::MigrationPolicy;
-use super::state::{Answer, Group, Lapsed, Limits, Millis, Step, Ticket};
+use super::step::{Answer, Lapsed, Millis, Step, Ticket};
 use super::{GroupFault, MemberId};
 
 /// What the operator decided.

@@ -1,7 +1,8 @@
 use bytes::Bytes;
 
-use super::state::{Answer, Group, Join, Limits, Phase, Profile, Step};
-use super::{GroupFault, JoinReply};
+use super::{Group, Join, Limits, Phase, Profile};
+use crate::group::GroupFault;
+use crate::group::step::{Answer, JoinReply, Step};
 
 fn group(initial_delay_ms: u64) -> Group {
     Group::new(Limits {

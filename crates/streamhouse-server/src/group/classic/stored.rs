@@ -1,9 +1,8 @@
-//! The form in which a classic group lies in the metadata store: a version byte, then postcard.
+//! The form in which a classic group lies in the metadata store.
 //!
 //! What is stored is a completed generation. A rebalance that was under way when the coordinator died is
 //! forgotten: its members are told of another generation and join again. A group with members and without a
-//! protocol has just come from the newer protocol: its first generation is still to be. A stored form never
-//! changes in place; another form gets another version byte.
+//! protocol has just come from the newer protocol: its first generation is still to be.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use streamhouse_metadata::model::group::{GroupKind, GroupState, GroupSummary, StoredGroup};
 use streamhouse_metadata::store::StoreError;
 
-use super::state::{Group, Limits, Member, Millis, Phase, Profile};
+use super::{Group, Limits, Member, Phase, Profile};
+use crate::group::form::{decode, encode};
+use crate::group::step::Millis;
 
 const VERSION: u8 = 1;
 
@@ -34,37 +35,7 @@ struct MemberForm {
     assignment: Vec<u8>,
 }
 
-pub(super) fn encode<T: Serialize>(version: u8, form: &T) -> Bytes {
-    // Into memory, of plain values: there is nothing that could fail.
-    postcard::to_extend(form, vec![version])
-        .map(Bytes::from)
-        .unwrap_or_default()
-}
-
-/// The version of a form, and the form.
-pub(super) fn split<'a>(what: &str, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), StoreError> {
-    let empty = || StoreError::Damaged(format!("{what}: empty"));
-    bytes
-        .split_first()
-        .map(|(version, form)| (*version, form))
-        .ok_or_else(empty)
-}
-
-pub(super) fn decode<'a, T: Deserialize<'a>>(
-    what: &str,
-    version: u8,
-    bytes: &'a [u8],
-) -> Result<T, StoreError> {
-    let damaged = |why: String| StoreError::Damaged(format!("{what}: {why}"));
-    match split(what, bytes)? {
-        (found, form) if found == version => {
-            postcard::from_bytes(form).map_err(|error| damaged(error.to_string()))
-        }
-        (other, _) => Err(damaged(format!("unknown form {other}"))),
-    }
-}
-
-pub(super) fn summary(group: &Group) -> GroupSummary {
+pub(in crate::group) fn summary(group: &Group) -> GroupSummary {
     GroupSummary {
         kind: GroupKind::Classic,
         state: match group.phase {
@@ -78,7 +49,7 @@ pub(super) fn summary(group: &Group) -> GroupSummary {
     }
 }
 
-pub(super) fn group_payload(group: &Group) -> Bytes {
+pub(in crate::group) fn group_payload(group: &Group) -> Bytes {
     encode(
         VERSION,
         &GroupForm {
@@ -89,7 +60,7 @@ pub(super) fn group_payload(group: &Group) -> Bytes {
     )
 }
 
-pub(super) fn member_payload(member: &Member) -> Bytes {
+pub(in crate::group) fn member_payload(member: &Member) -> Bytes {
     let Profile {
         instance,
         client_id,
@@ -116,7 +87,11 @@ pub(super) fn member_payload(member: &Member) -> Bytes {
 }
 
 /// The group as it was stored, with session timers that begin now.
-pub(super) fn restore(stored: &StoredGroup, limits: Limits, now: Millis) -> Result<Group, StoreError> {
+pub(in crate::group) fn restore(
+    stored: &StoredGroup,
+    limits: Limits,
+    now: Millis,
+) -> Result<Group, StoreError> {
     let form: GroupForm = decode("group", VERSION, &stored.payload)?;
     let mut members = BTreeMap::new();
     for (id, payload) in &stored.members {

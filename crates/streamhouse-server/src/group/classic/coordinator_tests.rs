@@ -12,16 +12,16 @@ use streamhouse_observability::Metrics;
 use streamhouse_observability::families::MetricsOptions;
 use tokio_util::sync::CancellationToken;
 
-use super::GroupFault;
-use super::coordinator::{GroupSettings, Groups};
-use super::state::{Join, Profile};
+use super::{Join, Profile};
+use crate::group::GroupFault;
+use crate::group::coordinator::{GroupSettings, Groups};
 
-pub(super) fn store() -> Arc<FlakyStore> {
+pub(in crate::group) fn store() -> Arc<FlakyStore> {
     let store = SqliteStore::open(SqliteOptions::new(Location::Memory)).unwrap();
     Arc::new(FlakyStore::new(Arc::new(store)))
 }
 
-pub(super) fn groups(store: &Arc<FlakyStore>) -> Arc<Groups> {
+pub(in crate::group) fn groups(store: &Arc<FlakyStore>) -> Arc<Groups> {
     let settings = GroupSettings {
         initial_rebalance_delay: Duration::ZERO,
         groups_max: 3,
@@ -35,7 +35,7 @@ pub(super) fn groups(store: &Arc<FlakyStore>) -> Arc<Groups> {
     )
 }
 
-pub(super) fn join(member: &str, new: &str) -> Join {
+pub(in crate::group) fn join(member: &str, new: &str) -> Join {
     Join {
         member: member.to_owned(),
         new_member: new.to_owned(),
@@ -54,7 +54,7 @@ pub(super) fn join(member: &str, new: &str) -> Join {
 }
 
 /// A group of one member, stable in generation 1.
-pub(super) async fn stable(groups: &Arc<Groups>, name: &str) {
+pub(in crate::group) async fn stable(groups: &Arc<Groups>, name: &str) {
     let joined = groups.join(name, join("", "a")).await.unwrap();
     assert_eq!(joined.generation, 1);
     let given = vec![("a".to_owned(), Bytes::from_static(b"A"))];
