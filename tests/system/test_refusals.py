@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from harness.clients import create_topic, unique
+from harness.flexible import call, compact
 from harness.process import wait_until
 from harness.wire import METADATA, Connection, Reader, batch, string
 
@@ -185,6 +186,14 @@ def test_a_group_that_does_not_exist_has_no_members(wire, topic):
     assert stranger.commit(topic) == ILLEGAL_GENERATION
 
 
+@pytest.mark.parametrize("member, instance", [("", None), ("stranger", None), ("", "one"), ("stranger", "one")])
+def test_who_assigns_itself_commits_under_any_name(wire, topic, member, instance):
+    itself = Member(wire, unique("itself"), instance, id=member)
+    assert [itself.commit(topic), itself.commit(topic, offset=2)] == [NONE, NONE]
+    itself.generation = 0
+    assert itself.commit(topic) == UNKNOWN_MEMBER
+
+
 @pytest.mark.parametrize("by", [-1, 1])
 def test_a_stale_or_made_up_generation_is_told_so_by_every_request(alone, topic, by):
     alone.generation += by
@@ -306,6 +315,13 @@ class Transactional:
             self.id, self.epoch = identity
         return code
 
+    def recover(self) -> tuple[int, tuple[int, int]]:
+        """Asks for a newer epoch in place of its own (KIP-360): the code, and the identity that came with it."""
+        own = struct.pack(">iqh", 60_000, self.id, self.epoch)
+        answer = call(self.wire, INIT_PRODUCER_ID, 4, compact(self.name) + own)
+        answer.number("i")
+        return answer.number("h"), (answer.number("q"), answer.number("h"))
+
     def head(self) -> bytes:
         return string(self.name) + struct.pack(">qh", self.id, self.epoch)
 
@@ -385,6 +401,18 @@ def test_a_zombie_that_has_written_writes_no_more(broker, wire, topic):
         assert old.produce(topic, 1) == INVALID_EPOCH
         assert old.end() == PRODUCER_FENCED
         assert new.add(topic) == NONE and new.produce(topic, 0) == NONE and new.end() == NONE
+
+
+def test_a_zombie_does_not_get_the_identity_of_its_successor(zombie):
+    successor = Transactional(zombie.wire, zombie.name)
+    assert successor.start() == NONE
+    assert [zombie.recover()[0] for _ in range(2)] == [PRODUCER_FENCED] * 2
+    last = Transactional(zombie.wire, zombie.name)
+    assert last.start() == NONE
+    assert [successor.recover()[0], zombie.recover()[0]] == [PRODUCER_FENCED] * 2
+    # The one that is no zombie gets a newer epoch, and the same one when it asks again.
+    recovered = last.recover()
+    assert recovered == (NONE, (last.id, last.epoch + 1)) and last.recover() == recovered
 
 
 def test_offsets_of_a_zombie_are_not_taken(zombie, topic):

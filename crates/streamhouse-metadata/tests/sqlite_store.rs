@@ -11,12 +11,16 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
 use streamhouse_metadata::clock::Clock;
 use streamhouse_metadata::conformance::bench::{
-    Agent, Bench, LIMITS, batch, inline, object, partition_of, stamped, topic, whole_log,
+    Agent, Bench, LIMITS, batch, inline, object, partition_of, settle, stamped, topic, whole_log,
 };
 use streamhouse_metadata::ids::{StoreTime, TopicPartition};
+use streamhouse_metadata::model::group::{CommittedOffset, GroupKind, GroupState, GroupSummary, GroupWrite};
+use streamhouse_metadata::model::retention::DeleteUpTo;
 use streamhouse_metadata::model::segment::LocatedSegment;
 use streamhouse_metadata::model::topic::{NewTopic, TopicConfig};
+use streamhouse_metadata::model::transaction::{MarkerObject, Markers, TransactionResult};
 use streamhouse_metadata::sqlite::{Location, OpenError, SqliteOptions, SqliteStore, Watched};
+use streamhouse_metadata::store::transactions::{EncodeMarkers, EndTransaction, InitTransaction};
 use streamhouse_metadata::store::{CommitError, MetadataStore, StoreError};
 use streamhouse_metadata::testing::ManualClock;
 use streamhouse_observability::Health;
@@ -227,6 +231,87 @@ fn a_newer_schema_and_a_foreign_file_are_refused_by_name() {
 
     std::fs::write(files.directory.path().join("noise.db"), [7_u8; 8192]).unwrap();
     assert!(SqliteStore::open(files.options("noise.db")).is_err());
+}
+
+#[tokio::test]
+async fn a_database_of_before_records_end_learns_where_its_records_end() {
+    let mut files = Files::new(false);
+    let topic = topic(&files, "t", 4).await;
+    let [written, joined, emptied, plain] = [0, 1, 2, 3].map(|at| partition_of(&topic, at));
+    let mut agent = Agent::start(&files).await;
+    agent
+        .put(
+            &files,
+            &[batch(written, 3, 0), batch(emptied, 5, 0), batch(plain, 2, 0)],
+        )
+        .await;
+    let store = files.store();
+    commit_markers(&*store, &[written, joined]).await;
+    settle(&files).await;
+    let deleted = store
+        .delete_records(&[(emptied, DeleteUpTo::HighWatermark)])
+        .await;
+    deleted.unwrap();
+    while !store.trim_logs(10).await.unwrap() {}
+    // The last ones are not merged.
+    commit_markers(&*store, &[written]).await;
+    let group = GroupWrite {
+        group: "g".to_owned(),
+        coordinator_epoch: None,
+        summary: GroupSummary {
+            kind: GroupKind::Classic,
+            state: GroupState::Empty,
+            protocol_type: String::new(),
+            members: 0,
+        },
+        payload: Vec::new().into(),
+        members: Vec::new(),
+    };
+    let epoch = store.write_group(group, 1).await.unwrap();
+    let offset = CommittedOffset {
+        offset: 0,
+        leader_epoch: -1,
+        metadata: String::new(),
+    };
+    let offsets = [written, joined, emptied, plain].map(|partition| (partition, offset.clone()));
+    store.commit_offsets("g", epoch, offsets.into()).await.unwrap();
+    drop(store);
+    files.store = None;
+    let conn = rusqlite::Connection::open(files.directory.path().join("metadata.db")).unwrap();
+    conn.execute_batch("ALTER TABLE partitions DROP COLUMN records_end; PRAGMA user_version = 5")
+        .unwrap();
+    drop(conn);
+    files.restart().await;
+    let snapshots = files.store().group_snapshots().await.unwrap();
+    let ends = snapshots[0].lags.iter();
+    let ends: Vec<_> = ends.map(|lag| (lag.records_end, lag.high_watermark)).collect();
+    assert_eq!(ends, [(3, 5), (0, 1), (5, 5), (2, 2)]);
+}
+
+/// Markers in these partitions, of a transaction that wrote nothing.
+async fn commit_markers(store: &dyn MetadataStore, partitions: &[TopicPartition]) {
+    let encode: EncodeMarkers = Arc::new(|markers: &Markers<'_>| MarkerObject {
+        payload: vec![7; markers.partitions.len()].into(),
+        batches: (0..).take(markers.partitions.len()).map(|at| (at, 1)).collect(),
+    });
+    let init = InitTransaction {
+        transactional_id: "id".to_owned(),
+        timeout_ms: 60_000,
+        recovering: None,
+        transactional_ids_max: 1,
+        encode: encode.clone(),
+    };
+    let producer = store.init_transaction(init).await.unwrap().producer;
+    store.add_partitions("id", producer, partitions).await.unwrap();
+    let end = EndTransaction {
+        transactional_id: "id".to_owned(),
+        producer,
+        result: TransactionResult::Commit,
+        bump_epoch: false,
+        encode,
+    };
+    let ended = store.end_transaction(end).await.unwrap();
+    assert_eq!(ended.markers.len(), partitions.len());
 }
 
 #[tokio::test]

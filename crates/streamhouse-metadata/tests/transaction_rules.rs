@@ -5,7 +5,7 @@ use streamhouse_metadata::model::transaction::{
     ProducerIdentity, Transaction, TransactionPhase, TransactionResult,
 };
 use streamhouse_metadata::rules::transaction::{
-    Ending, Initialized, NextIdentity, completed, end, expire, initialize,
+    Ending, Initialized, NextIdentity, completed, end, expire, initialize, repeatable,
 };
 use streamhouse_metadata::store::transactions::TransactionError;
 
@@ -105,6 +105,29 @@ fn trace_22_epochs_rotate_to_a_new_producer_id_before_they_run_out() {
     let after = completed(&before, Commit, fresh, StoreTime(6_000));
     let again = end(Some(&after), who(last), Commit, true);
     assert_eq!(again.expect("a repeat"), Ending::Repeat(fresh));
+}
+
+#[test]
+fn trace_22_only_a_producer_that_recovered_is_answered_again_also_by_a_new_producer_id() {
+    let last = i16::MAX - 1;
+    let fresh = ProducerIdentity {
+        producer_id: 9,
+        epoch: 0,
+    };
+    for (epoch, next) in [(3, who(4)), (last, fresh)] {
+        for phase in [Empty, Ongoing, CompleteCommit, CompleteAbort] {
+            let before = row(phase, epoch);
+            let after = |recovering| Transaction {
+                current: next,
+                previous: repeatable(Some(&before), recovering),
+                ..row(Empty, epoch)
+            };
+            let again = initialize(Some(&after(Some(who(epoch)))), Some(who(epoch)));
+            assert_eq!(again.expect("a repeat"), Initialized::Repeat(next));
+            let replaced = initialize(Some(&after(None)), Some(who(epoch)));
+            assert!(matches!(replaced, Err(TransactionError::Fenced { .. })));
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The cluster gauges of an embedded store: this agent is the only one, so it may speak for the system.
 //!
-//! One snapshot of topics and one of groups a scrape interval, never a question per partition. A store that
-//! does not answer makes the gauges absent. Not here: how gauges look (`streamhouse-observability`).
+//! One snapshot of topics and one of groups a scrape interval, never a question per partition or group; where the
+//! coordinator's memory is newer than what is stored, it is asked without waiting. A store that does not answer
+//! makes the gauges absent. Not here: how gauges look (`streamhouse-observability`).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,9 +15,13 @@ use streamhouse_metadata::store::{MetadataStore, StoreError};
 use streamhouse_observability::families::{ClusterSource, ClusterView, GroupLag, GroupView, StoredBytes};
 use streamhouse_observability::{Metrics, logging};
 
+use crate::group::coordinator::{Groups, Seen};
+
 pub struct Snapshot {
     pub metadata: Arc<dyn MetadataStore>,
     pub metrics: Arc<Metrics>,
+    /// Whose memory is newer than what is stored.
+    pub groups: Arc<Groups>,
 }
 
 #[async_trait]
@@ -56,7 +61,11 @@ impl Snapshot {
             .metadata
             .tombstones(StoreTime(now.0.saturating_add(1)))
             .await?;
-        let groups = groups.into_iter().map(|group| view(group, &names, now));
+        let seen = self.groups.seen();
+        let groups = groups.into_iter().map(|group| {
+            let seen = seen.get(&group.group.group).copied();
+            view(group, seen, &names, now)
+        });
         Ok(ClusterView {
             groups: groups.collect(),
             agents: 1,
@@ -106,17 +115,27 @@ fn oldest_open(
         .collect()
 }
 
-fn view(snapshot: GroupSnapshot, names: &HashMap<TopicId, &str>, now: StoreTime) -> GroupView {
+fn view(
+    snapshot: GroupSnapshot,
+    seen: Option<Seen>,
+    names: &HashMap<TopicId, &str>,
+    now: StoreTime,
+) -> GroupView {
     let lags = snapshot.lags.iter().filter_map(|lag| {
         // A topic that was created after the topics were read has no name here yet.
         let topic = names.get(&lag.partition.topic)?;
         Some(show(lag, topic, now))
     });
+    let stored = &snapshot.group.summary;
+    let seen = seen.unwrap_or(Seen {
+        state: stored.state,
+        members: stored.members,
+    });
     GroupView {
         lags: lags.collect(),
         group: snapshot.group.group,
-        state: state_name(snapshot.group.summary.state),
-        members: snapshot.group.summary.members,
+        state: state_name(seen.state),
+        members: seen.members,
         last_commit_seconds: snapshot.last_commit.map(|at| at.0 as f64 / 1_000.0),
     }
 }
@@ -134,8 +153,10 @@ fn show(lag: &group::GroupLag, topic: &str, now: StoreTime) -> GroupLag {
             .max(0)
             .unsigned_abs(),
         seconds: age as f64 / 1_000.0,
+        // Of markers behind the last record nothing is lost.
         expired: lag
             .log_start_offset
+            .min(lag.records_end)
             .saturating_sub(lag.committed)
             .max(0)
             .unsigned_abs(),
@@ -152,5 +173,42 @@ pub fn state_name(state: GroupState) -> &'static str {
         GroupState::Assigning => "Assigning",
         GroupState::Reconciling => "Reconciling",
         GroupState::Stable => "Stable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use streamhouse_metadata::ids::TopicPartition;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Lag in records and seconds, and expired records, where the last record is 11 and 12 is a marker.
+    fn shown(log_start_offset: i64, committed: i64, oldest: Option<i64>) -> (u64, f64, u64) {
+        let lag = group::GroupLag {
+            partition: TopicPartition {
+                topic: TopicId(Uuid::nil()),
+                partition: 0,
+            },
+            committed,
+            log_start_offset,
+            records_end: 12,
+            high_watermark: 13,
+            oldest_unconsumed_at: oldest.map(StoreTime),
+        };
+        let shown = show(&lag, "t", StoreTime(9_000));
+        (shown.records, shown.seconds, shown.expired)
+    }
+
+    #[test]
+    fn records_that_are_gone_have_expired_and_markers_behind_the_last_have_not() {
+        assert_eq!(shown(0, 10, Some(7_000)), (3, 2.0, 0));
+        assert_eq!(shown(11, 10, Some(8_000)), (3, 1.0, 1));
+        for log_start in [12, 13] {
+            assert_eq!(shown(log_start, 10, None), (3, 0.0, 2), "{log_start}");
+            // Kafka's tools count the marker as well.
+            assert_eq!(shown(log_start, 12, None), (1, 0.0, 0), "{log_start}");
+            assert_eq!(shown(log_start, 13, None), (0, 0.0, 0), "{log_start}");
+        }
     }
 }

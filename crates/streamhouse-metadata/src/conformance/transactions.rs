@@ -10,7 +10,9 @@ use super::bench::{
 };
 use crate::ids::{StoreTime, TopicPartition};
 use crate::model::commit::{AppendRefusal, BatchEntry, BatchOutcome, BatchTransaction};
-use crate::model::group::{CommittedOffset, GroupKind, GroupOffset, GroupState, GroupSummary, GroupWrite};
+use crate::model::group::{
+    CommittedOffset, GroupKind, GroupLag, GroupOffset, GroupState, GroupSummary, GroupWrite,
+};
 use crate::model::partition::PartitionSnapshot;
 use crate::model::retention::DeleteUpTo;
 use crate::model::segment::{Located, Lookup};
@@ -467,6 +469,31 @@ pub async fn trace_22_a_retry_of_init_gets_the_same_identity(bench: &mut dyn Ben
     assert!(matches!(fenced, Err(TransactionError::Fenced { .. })));
 }
 
+pub async fn trace_22_a_start_without_an_identity_is_never_repeated_for_the_producer_that_it_replaced(
+    bench: &mut dyn Bench,
+) {
+    let p = partition_of(&topic(bench, "t", 1).await, 0);
+    let mut agent = Agent::start(bench).await;
+    let first = init(bench).await;
+    let second = init(bench).await;
+    agent.put(bench, &[implicit(p, second, 0)]).await;
+    let aborted_for = init(bench).await;
+    let third = init(bench).await;
+    // Two producers with one identity would write into one transaction.
+    for _ in 0..2 {
+        for replaced in [first, second, aborted_for] {
+            let fenced = try_init(bench, Some(replaced)).await;
+            let is_fenced = matches!(fenced, Err(TransactionError::Fenced { .. }));
+            assert!(is_fenced, "{replaced:?}: {fenced:?}");
+        }
+        bench.restart().await;
+    }
+    // Nor after a retry of the one that took over, which is no start of another.
+    let fourth = try_init(bench, Some(third)).await.expect("bumped").producer;
+    let again = try_init(bench, Some(third)).await.expect("a repeat").producer;
+    assert_eq!(again, fourth);
+}
+
 pub async fn transactional_ids_are_bounded_and_expire_when_idle(bench: &mut dyn Bench) {
     let first = init(bench).await;
     bench.advance(Duration::from_secs(10));
@@ -610,6 +637,77 @@ pub async fn trace_23_a_group_with_waiting_offsets_does_not_expire(bench: &mut d
     end(bench, producer, TransactionResult::Abort).await;
     let (gone, _) = bench.store().expire_groups(now, 10).await.expect("ran");
     assert_eq!(gone, ["g"]);
+}
+
+/// The lag of group "g" in a partition, as if it had come to this offset.
+async fn lag_at(bench: &dyn Bench, epoch: i64, (partition, offset): (TopicPartition, i64)) -> GroupLag {
+    let committed = bench
+        .store()
+        .commit_offsets("g", epoch, vec![(partition, at(offset))])
+        .await;
+    committed.expect("committed");
+    let snapshots = bench.store().group_snapshots().await.expect("snapshots");
+    let mut lags = snapshots[0].lags.iter();
+    *lags.find(|lag| lag.partition == partition).expect("a lag")
+}
+
+pub async fn markers_are_nothing_to_consume(bench: &mut dyn Bench) {
+    let topic = topic(bench, "t", 2).await;
+    let (p, joined) = (partition_of(&topic, 0), partition_of(&topic, 1));
+    let epoch = group(bench, "g").await;
+    let mut agent = Agent::start(bench).await;
+    agent.put(bench, &[batch(p, 2, 0)]).await;
+    let mut ages = vec![bench.store().now().await.expect("the time")];
+    bench.advance(Duration::from_secs(60));
+    let producer = init(bench).await;
+    add(bench, producer, &[p, joined]).await;
+    agent.put(bench, &[one(p, producer, 0)]).await;
+    ages.push(bench.store().now().await.expect("the time"));
+    bench.advance(Duration::from_secs(60));
+    end(bench, producer, TransactionResult::Commit).await;
+    // In memory, in the table, and replayed from either.
+    for round in 0..4 {
+        for (offset, oldest) in [(1, Some(ages[0])), (2, Some(ages[1])), (3, None), (4, None)] {
+            let lag = lag_at(bench, epoch, (p, offset)).await;
+            assert_eq!(lag.oldest_unconsumed_at, oldest, "at {offset}, round {round}");
+            assert_eq!((lag.records_end, lag.high_watermark), (3, 4), "round {round}");
+        }
+        let lag = lag_at(bench, epoch, (joined, 0)).await;
+        assert_eq!(
+            (lag.oldest_unconsumed_at, lag.records_end),
+            (None, 0),
+            "round {round}"
+        );
+        match round {
+            1 => settle(bench).await,
+            _ => bench.restart().await,
+        }
+    }
+    // A record behind markers is as old as it is, not as they are.
+    let mut agent = Agent::start(bench).await;
+    bench.advance(Duration::from_secs(60));
+    agent.put(bench, &[batch(p, 1, 0), batch(joined, 1, 0)]).await;
+    let newest = bench.store().now().await.expect("the time");
+    for round in 0..2 {
+        for (place, records_end) in [((p, 3), 5), ((joined, 0), 2)] {
+            let lag = lag_at(bench, epoch, place).await;
+            assert_eq!(lag.oldest_unconsumed_at, Some(newest), "{place:?}, round {round}");
+            assert_eq!(lag.records_end, records_end, "{place:?}, round {round}");
+        }
+        settle(bench).await;
+    }
+    // What is deleted is no record any more, and how many there were stays known.
+    let newer = init(bench).await;
+    add(bench, newer, &[p]).await;
+    end(bench, newer, TransactionResult::Commit).await;
+    for up_to in [DeleteUpTo::Offset(5), DeleteUpTo::HighWatermark] {
+        let deleted = bench.store().delete_records(&[(p, up_to)]).await;
+        deleted.expect("raised");
+        settle(bench).await;
+        while !bench.store().trim_logs(100).await.expect("trimmed") {}
+        let lag = lag_at(bench, epoch, (p, 3)).await;
+        assert_eq!((lag.oldest_unconsumed_at, lag.records_end), (None, 5));
+    }
 }
 
 pub async fn trace_03_aborted_ranges_belong_to_the_moment_of_the_look_up(bench: &mut dyn Bench) {

@@ -119,7 +119,9 @@ pub struct GroupLag {
     pub partition: TopicPartition,
     pub committed: i64,
     pub log_start_offset: i64,
+    /// One past the last record that the partition ever had; what lies beyond are markers of transactions alone.
+    pub records_end: i64,
     pub high_watermark: i64,
-    /// When the oldest record that was not consumed and still exists was committed; `None` without lag.
+    /// When the oldest record that was not consumed and still exists was committed; `None` when there is none.
     pub oldest_unconsumed_at: Option<StoreTime>,
 }

@@ -99,6 +99,16 @@ pub fn initialize(
     })
 }
 
+/// Who may ask again, after [`initialize`], and get the same identity: the one that recovered. A producer that
+/// named none replaced the one before, which must not be taken for it.
+#[must_use]
+pub fn repeatable(
+    before: Option<&Transaction>,
+    recovering: Option<ProducerIdentity>,
+) -> Option<ProducerIdentity> {
+    recovering.and(before).map(|row| row.current)
+}
+
 fn fenced(row: &Transaction, got: ProducerIdentity) -> TransactionError {
     TransactionError::Fenced {
         current: row.current.epoch,

@@ -4,15 +4,14 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use uuid::Uuid;
 
 use super::encoding::Delta;
 use super::groups::live_partition;
-use super::hot::Hot;
+use super::hot::{Hot, NOBODY};
 use super::placed::{CommitRow, Placed, delta_segments};
 use super::transactions::{nothing_ended, store_transaction};
 use super::writer::Writer;
-use crate::ids::{IdMap, IncarnationId, StoreTime, TopicPartition};
+use crate::ids::{IdMap, StoreTime, TopicPartition};
 use crate::model::commit::CommitObject;
 use crate::model::segment::NewSegment;
 use crate::model::transaction::{
@@ -24,9 +23,6 @@ use crate::store::transactions::{
     AbortOpen, AbortedOpen, EncodeMarkers, EndTransaction, Ended, PublishedOffset, TransactionError,
     WrittenMarker,
 };
-
-/// Markers belong to no agent.
-const NOBODY: IncarnationId = IncarnationId(Uuid::nil());
 
 /// An aborted range of a partition, by its row.
 struct Aborted {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::encoding::{decode, encode};
-use super::hot::Hot;
+use super::hot::{Hot, NOBODY};
 use super::open::SqliteStore;
 use super::writer::{Shared, Writer};
 use crate::ids::{StoreTime, TopicPartition};
@@ -437,10 +437,10 @@ fn group_snapshots(conn: &Connection, shared: &Shared) -> Result<Vec<GroupSnapsh
             let mut rows = select.query([&snapshot.group.group])?;
             while let Some(row) = rows.next()? {
                 let (partition_row, committed): (i64, i64) = (row.get(0)?, row.get(1)?);
-                let Some(lag) = lag_of(&shared.hot.read(), partition_row, committed) else {
+                let Some((lag, in_table)) = lag_of(&shared.hot.read(), partition_row, committed) else {
                     continue;
                 };
-                if lag.oldest_unconsumed_at.is_none() && committed < lag.high_watermark {
+                if in_table {
                     older.push((snapshots.len(), snapshot.lags.len(), partition_row));
                 }
                 snapshot.last_commit = snapshot.last_commit.max(Some(StoreTime(row.get(2)?)));
@@ -450,35 +450,41 @@ fn group_snapshots(conn: &Connection, shared: &Shared) -> Result<Vec<GroupSnapsh
         }
     }
     tx.commit()?;
+    // Markers that are compacted count as records here: at most the age is that of one before the record.
     let mut select = conn.prepare_cached(
-        "SELECT committed_at FROM segments WHERE partition_id = ?1 AND base_offset <= ?2 \
-         ORDER BY base_offset DESC LIMIT 1",
+        "SELECT s.committed_at FROM segments s CROSS JOIN objects o ON o.id = s.object \
+         WHERE s.partition_id = ?1 AND s.last_offset >= ?2 AND s.base_offset >= coalesce((SELECT \
+         max(base_offset) FROM segments WHERE partition_id = ?1 AND base_offset <= ?2), ?2) \
+         AND o.incarnation <> ?3 ORDER BY s.base_offset LIMIT 1",
     )?;
     for (group, at, partition_row) in older {
         let lag = &mut snapshots[group].lags[at];
         let first = lag.committed.max(lag.log_start_offset);
-        lag.oldest_unconsumed_at = select
-            .query_row(params![partition_row, first], |row| row.get(0).map(StoreTime))
-            .optional()?;
+        let key = params![partition_row, first, NOBODY.0.as_bytes()];
+        let found = select.query_row(key, |row| row.get(0).map(StoreTime));
+        // Else the record is among those that memory had.
+        lag.oldest_unconsumed_at = found.optional()?.or(lag.oldest_unconsumed_at);
     }
     Ok(snapshots)
 }
 
-/// What memory knows of the lag; the commit time only where the segment is a recent one.
-fn lag_of(hot: &Hot, partition_row: i64, committed: i64) -> Option<GroupLag> {
+/// What memory knows of the lag, with the commit time of the first record among the recent segments; true where
+/// the table may have an older one. Markers that no record follows are nothing to consume.
+fn lag_of(hot: &Hot, partition_row: i64, committed: i64) -> Option<(GroupLag, bool)> {
     let partition = live_partition(hot, partition_row)?;
     let live = hot.live(&partition)?;
     let first = committed.max(live.state.log_start_offset);
-    let recent = &live.recent;
-    let after = recent.partition_point(|segment| segment.base_offset <= first);
-    let holds = after.checked_sub(1).and_then(|at| recent.get(at));
-    Some(GroupLag {
+    let is_behind = first < live.records_end;
+    let from = live.recent.partition_point(|segment| segment.last_offset < first);
+    let mut recent = live.recent.range(from..).filter(|_| is_behind);
+    let oldest = recent.find(|segment| !hot.is_markers(segment.object));
+    let lag = GroupLag {
         partition,
         committed,
         log_start_offset: live.state.log_start_offset,
+        records_end: live.records_end,
         high_watermark: live.state.high_watermark,
-        oldest_unconsumed_at: holds
-            .filter(|segment| first <= segment.last_offset)
-            .map(|segment| segment.committed_at),
-    })
+        oldest_unconsumed_at: oldest.map(|segment| segment.committed_at),
+    };
+    Some((lag, is_behind && first < live.merged_end()))
 }

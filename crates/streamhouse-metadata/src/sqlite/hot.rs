@@ -7,6 +7,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::ids::{IdMap, IncarnationId, ObjectId, StoreTime, TopicId, TopicPartition};
 use crate::model::client_metrics::ClientMetrics;
 use crate::model::object::{Amount, InlineBacklog, ObjectLocation, StorageUsage};
@@ -16,6 +18,9 @@ use crate::model::segment::{LocatedSegment, Segment};
 use crate::model::topic::{Topic, topic_name_key};
 use crate::model::transaction::{Transaction, TransactionPhase};
 use crate::rules::append::PartitionState;
+
+/// Markers of transactions belong to no agent: their objects have this incarnation.
+pub(super) const NOBODY: IncarnationId = IncarnationId(Uuid::nil());
 
 #[derive(Debug)]
 pub(super) struct Partition {
@@ -32,6 +37,8 @@ pub(super) struct Partition {
     pub(super) recent: VecDeque<Segment>,
     /// First offset and producer id of each transaction that is open here.
     pub(super) open: BTreeSet<(i64, i64)>,
+    /// One past the last record: beyond it are markers of transactions alone, which nobody consumes.
+    pub(super) records_end: i64,
     /// One past the newest ABORT marker that still has a row; 0 without any.
     pub(super) aborted_end: i64,
 }
@@ -194,6 +201,12 @@ impl Hot {
         })
     }
 
+    /// Whether a recent object holds markers of a transaction and nothing else.
+    pub(super) fn is_markers(&self, object: ObjectId) -> bool {
+        let object = self.recent_objects.get(&object);
+        object.is_some_and(|object| object.location.name.incarnation == NOBODY)
+    }
+
     pub(super) fn add_partition(&mut self, id: TopicPartition, row: i64, live: bool, state: PartitionState) {
         let merged_max_timestamp = state.running_max_timestamp;
         self.partition_of_row.insert(row, id);
@@ -207,6 +220,7 @@ impl Hot {
                 size_bytes: 0,
                 recent: VecDeque::new(),
                 open: BTreeSet::new(),
+                records_end: 0,
                 aborted_end: 0,
             },
         );
@@ -234,11 +248,14 @@ impl Hot {
         }
     }
 
-    /// Appends a committed segment.
-    pub(super) fn push_recent(&mut self, segment: Segment) {
+    /// Appends a committed segment, which holds markers only unless it has records.
+    pub(super) fn push_recent(&mut self, segment: Segment, has_records: bool) {
         if let Some(partition) = self.partitions.get_mut(&segment.partition) {
             partition.state.high_watermark = segment.last_offset + 1;
             partition.state.running_max_timestamp = segment.running_max_timestamp;
+            if has_records {
+                partition.records_end = segment.last_offset + 1;
+            }
             partition.size_bytes += u64::from(segment.length_bytes);
             partition.recent.push_back(segment);
             self.recent_rows += 1;

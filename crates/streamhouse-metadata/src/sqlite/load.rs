@@ -96,8 +96,8 @@ fn load_topics(conn: &Connection, loaded: &mut Loaded) -> Result<(), StoreError>
 
 fn load_partitions(conn: &Connection, loaded: &mut Loaded) -> Result<(), StoreError> {
     let mut select = conn.prepare(
-        "SELECT id, topic, partition, log_start_offset, high_watermark, running_max_ts, size_bytes \
-         FROM partitions",
+        "SELECT id, topic, partition, log_start_offset, high_watermark, running_max_ts, size_bytes, \
+         records_end FROM partitions",
     )?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
@@ -115,6 +115,7 @@ fn load_partitions(conn: &Connection, loaded: &mut Loaded) -> Result<(), StoreEr
         loaded.hot.add_partition(id, row.get(0)?, live, state);
         if let Some(partition) = loaded.hot.partitions.get_mut(&id) {
             partition.size_bytes = unsigned(row.get(6)?);
+            partition.records_end = row.get(7)?;
         }
     }
     Ok(())
@@ -222,7 +223,8 @@ fn replay(conn: &Connection, loaded: &mut Loaded) -> Result<(), StoreError> {
             }
             let object = ObjectId(segment.object);
             note_object(conn, loaded, object)?;
-            loaded.hot.push_recent(Segment {
+            let has_records = !loaded.hot.is_markers(object);
+            let segment = Segment {
                 partition,
                 base_offset: segment.base_offset,
                 last_offset: segment.base_offset + i64::from(segment.record_count) - 1,
@@ -233,7 +235,8 @@ fn replay(conn: &Connection, loaded: &mut Loaded) -> Result<(), StoreError> {
                 max_timestamp: segment.max_timestamp,
                 running_max_timestamp: segment.max_timestamp.wrapping_add(segment.running_above),
                 committed_at,
-            });
+            };
+            loaded.hot.push_recent(segment, has_records);
             loaded.hot.settled_object = loaded.hot.settled_object.min(object.0 - 1);
         }
         for (partition_row, producer_id, state) in delta.producers {

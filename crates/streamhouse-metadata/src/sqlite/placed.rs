@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::commit::signed;
 use super::encoding::{Delta, DeltaSegment, SegmentKeys, encode};
-use super::hot::{Hot, RecentObject};
+use super::hot::{Hot, NOBODY, RecentObject};
 use super::writer::Writer;
 use crate::ids::{IdMap, IncarnationId, ObjectId, ObjectName, StoreTime, TopicPartition};
 use crate::model::commit::{CommitObject, ObjectOutcomes};
@@ -153,7 +153,7 @@ impl Writer {
             }
             for segment in *segments {
                 self.dirty.insert(segment.partition);
-                hot.push_recent(recent(segment, id));
+                hot.push_recent(recent(segment, id), incarnation != NOBODY);
             }
             if let Some(payload) = &object.payload {
                 hot.inline.objects += 1;

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0004_admin.sql"),
     include_str!("schema/0005_transactions.sql"),
     include_str!("schema/0007_client_metrics.sql"),
+    include_str!("schema/0008_records_end.sql"),
 ];
 
 /// Sets what holds for a connection that may write.

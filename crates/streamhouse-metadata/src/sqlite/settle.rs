@@ -70,6 +70,8 @@ struct Piece {
     row: i64,
     partition: TopicPartition,
     segments: Vec<Segment>,
+    /// One past the last record among them; 0 where they are markers only.
+    records_end: i64,
     live: bool,
     /// Nothing of the partition is left for this round.
     last: bool,
@@ -159,6 +161,11 @@ impl Writer {
             let recent = found.map_or(0, |p| p.recent.len());
             let count = recent.min(room);
             let segments = found.map_or_else(Vec::new, |p| p.recent.iter().take(count).copied().collect());
+            let records = segments
+                .iter()
+                .rev()
+                .find(|segment| !hot.is_markers(segment.object));
+            let records_end = records.map_or(0, |segment| segment.last_offset + 1);
             // A partition without segments has a producer or two to store: it counts as a row.
             room -= count.max(1);
             let live = found.is_some_and(|p| p.live);
@@ -166,6 +173,7 @@ impl Writer {
                 row,
                 partition,
                 segments,
+                records_end,
                 live,
                 last: count == recent,
             });
@@ -244,14 +252,15 @@ fn merge_segments(conn: &Connection, piece: &Piece) -> Result<(), StoreError> {
     }
     let bytes: u64 = piece.segments.iter().map(|s| u64::from(s.length_bytes)).sum();
     conn.prepare_cached(
-        "UPDATE partitions SET high_watermark = ?2, running_max_ts = ?3, size_bytes = size_bytes + ?4 \
-         WHERE id = ?1",
+        "UPDATE partitions SET high_watermark = ?2, running_max_ts = ?3, size_bytes = size_bytes + ?4, \
+         records_end = max(records_end, ?5) WHERE id = ?1",
     )?
     .execute(params![
         piece.row,
         last.last_offset + 1,
         last.running_max_timestamp,
         super::commit::signed(bytes),
+        piece.records_end,
     ])?;
     Ok(())
 }

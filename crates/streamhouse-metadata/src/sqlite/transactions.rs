@@ -15,7 +15,7 @@ use super::writer::Writer;
 use crate::ids::{StoreTime, TopicPartition};
 use crate::model::producer::ActiveProducer;
 use crate::model::transaction::{ProducerIdentity, Transaction, TransactionPhase};
-use crate::rules::transaction::{Initialized, NextIdentity, begin, initialize, owned};
+use crate::rules::transaction::{Initialized, NextIdentity, begin, initialize, owned, repeatable};
 use crate::store::transactions::{
     AbortOpen, AbortedOpen, EncodeMarkers, EndTransaction, Ended, InitTransaction, TransactionError,
     TransactionOffsets, TransactionStore,
@@ -159,7 +159,7 @@ impl Writer {
         let after = Transaction {
             transactional_id: init.transactional_id,
             current: producer,
-            previous: row.as_ref().map(|row| row.current),
+            previous: repeatable(row.as_deref(), init.recovering),
             phase: TransactionPhase::Empty,
             timeout_ms: init.timeout_ms,
             started_at: None,

@@ -14,7 +14,7 @@ use super::consumer::subscription::TopicView;
 use super::consumer::{Beat, BeatReply, ConsumerGroup, ConsumerLimits, stored as consumer_stored};
 use super::migration::{MigrationPolicy, downgraded, upgraded};
 use super::step::{Answer, Millis, Step, Ticket};
-use super::{GroupFault, MemberId, embedded};
+use super::{Committing, GroupFault, MemberId, embedded};
 
 /// What the operator decided for groups of both protocols.
 #[derive(Clone, Copy, Debug)]
@@ -128,12 +128,16 @@ impl AnyGroup {
     pub(super) fn may_commit(
         &mut self,
         now: Millis,
-        (member, instance, generation): (&str, Option<&str>, i32),
-        knows_epochs: bool,
+        identity: (&str, Option<&str>, i32),
+        committing: Committing,
     ) -> Result<(), GroupFault> {
         match self {
-            Self::Classic(group) => group.may_commit(now, member, instance, generation),
-            Self::Consumer(group) => group.may_commit(member, generation, knows_epochs),
+            Self::Classic(group) => group.may_commit(now, identity, committing),
+            Self::Consumer(group) => {
+                // No version of TxnOffsetCommit knows epochs by name, and all are taken for them, as in Kafka.
+                let knows_epochs = committing != Committing::Plain { knows_epochs: false };
+                group.may_commit(identity.0, identity.2, knows_epochs)
+            }
         }
     }
 

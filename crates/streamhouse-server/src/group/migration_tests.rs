@@ -21,7 +21,7 @@ use super::consumer::subscription::{KnownTopic, TopicView};
 use super::consumer::{Assignment, Beat, BeatReply, ConsumerGroup, ConsumerLimits};
 use super::migration::MigrationPolicy;
 use super::step::{Answer, JoinReply, Step, SyncReply};
-use super::{GroupFault, embedded};
+use super::{Committing, GroupFault, embedded};
 
 pub(super) const REBALANCE_MS: u64 = 300;
 pub(super) const TOPIC: TopicId = TopicId(Uuid::from_u128(1));
@@ -180,7 +180,9 @@ impl Story {
     }
 
     fn may_commit(&mut self, member: &str, generation: i32) -> Result<(), GroupFault> {
-        self.group.may_commit(self.now, (member, None, generation), true)
+        let committing = Committing::Plain { knows_epochs: true };
+        self.group
+            .may_commit(self.now, (member, None, generation), committing)
     }
 
     /// A stable classic group in generation 1; the first is its leader.

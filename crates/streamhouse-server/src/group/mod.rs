@@ -25,6 +25,15 @@ use streamhouse_metadata::store::StoreError;
 
 pub type MemberId = String;
 
+/// How offsets are committed, as far as that decides who may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committing {
+    /// By OffsetCommit; `knows_epochs`: in a version that does.
+    Plain { knows_epochs: bool },
+    /// By TxnOffsetCommit.
+    InTransaction,
+}
+
 /// Why a request about a group is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum GroupFault {

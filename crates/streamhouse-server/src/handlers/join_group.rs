@@ -5,6 +5,8 @@
 //! for nobody: the server assigns. Such a group refuses a subscription that cannot be read with
 //! INCONSISTENT_GROUP_PROTOCOL, where Kafka has an UNKNOWN_SERVER_ERROR.
 
+use bytes::Bytes;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -74,7 +76,6 @@ fn describe(context: &RequestContext, request: JoinGroupRequest) -> Join {
         0 => request.session_timeout_ms,
         _ => request.rebalance_timeout_ms,
     };
-    let protocols = request.protocols.into_iter();
     Join {
         member: request.member_id.to_string(),
         new_member: format!("{}-{}", instance.as_deref().unwrap_or(&client_id), Uuid::new_v4()),
@@ -85,18 +86,27 @@ fn describe(context: &RequestContext, request: JoinGroupRequest) -> Join {
             client_host: format!("/{}", context.peer.ip()),
             session_timeout_ms: millis(request.session_timeout_ms),
             rebalance_timeout_ms: millis(rebalance_timeout_ms),
-            protocols: protocols
-                .map(|protocol| (protocol.name.to_string(), protocol.metadata))
-                .collect(),
+            protocols: kept(&request.protocols),
         },
         needs_known_member: context.head.version >= KNOWN_MEMBER,
         may_skip_assignment: context.head.version >= SKIP_ASSIGNMENT,
     }
 }
 
+/// Copied: a part of the request would keep the whole of it in memory as long as the member is there.
+fn kept(protocols: &[JoinGroupRequestProtocol]) -> Vec<(String, Bytes)> {
+    let protocols = protocols.iter();
+    protocols
+        .map(|protocol| {
+            let metadata = Bytes::copy_from_slice(&protocol.metadata);
+            (protocol.name.to_string(), metadata)
+        })
+        .collect()
+}
+
 fn answer(reply: JoinReply) -> JoinGroupResponse {
     let text = StrBytes::from_string;
-    let member = |(id, instance, metadata): (MemberId, Option<String>, bytes::Bytes)| {
+    let member = |(id, instance, metadata): (MemberId, Option<String>, Bytes)| {
         JoinGroupResponseMember::default()
             .with_member_id(text(id))
             .with_group_instance_id(instance.map(text))
@@ -110,4 +120,20 @@ fn answer(reply: JoinReply) -> JoinGroupResponse {
         .with_skip_assignment(reply.skip_assignment)
         .with_member_id(text(reply.member))
         .with_members(reply.members.into_iter().map(member).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_group_keeps_of_a_join_does_not_hold_the_request() {
+        let frame = Bytes::from(vec![7; 1_000]);
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(StrBytes::from_static_str("range"))
+            .with_metadata(frame.slice(100..104));
+        let kept = kept(&[protocol]);
+        assert_eq!(kept, [("range".to_owned(), Bytes::from_static(&[7; 4]))]);
+        assert!(frame.is_unique());
+    }
 }

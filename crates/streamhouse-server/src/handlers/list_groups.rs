@@ -19,12 +19,12 @@ pub async fn handle(context: &RequestContext, request: ListGroupsRequest) -> Res
             ListGroupsResponse::default().with_error_code(error_code::store(&error).code())
         }
         Ok(groups) => {
-            let states = context.agent.groups.states();
+            let states = context.agent.groups.seen();
             let wanted = |filter: &[StrBytes], value: &str| {
                 filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
             };
             let listed = groups.into_iter().filter_map(|found| {
-                let newest = states.get(&found.group).copied();
+                let newest = states.get(&found.group).map(|seen| seen.state);
                 let state = state_name(newest.unwrap_or(found.summary.state));
                 let kind = match found.summary.kind {
                     GroupKind::Classic => "classic",

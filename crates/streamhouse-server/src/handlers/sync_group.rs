@@ -3,19 +3,18 @@
 //! The request waits for the leader. An assignment is stored before anybody gets it. In a group of the newer
 //! protocol the server has assigned, and nobody is waited for.
 
+use bytes::Bytes;
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::context::RequestContext;
 use super::error_code;
 use super::response::{EncodeError, Response};
-use crate::group::GroupFault;
+use crate::group::{GroupFault, MemberId};
 
 pub async fn handle(context: &RequestContext, request: SyncGroupRequest) -> Result<Response, EncodeError> {
-    let assignments = request.assignments.into_iter();
-    let assignments = assignments
-        .map(|given| (given.member_id.to_string(), given.assignment))
-        .collect();
+    let assignments = kept(&request.assignments);
     let identity = (
         request.member_id.as_str(),
         request.group_instance_id.as_deref(),
@@ -44,4 +43,31 @@ pub async fn handle(context: &RequestContext, request: SyncGroupRequest) -> Resu
     };
     context.count_refused(None, Some(&request.group_id), response.error_code);
     Response::encode(&context.head, &response, error_code::outcome(response.error_code))
+}
+
+/// Copied: a part of the request would keep the whole of it in memory as long as the generation lasts.
+fn kept(assignments: &[SyncGroupRequestAssignment]) -> Vec<(MemberId, Bytes)> {
+    let assignments = assignments.iter();
+    assignments
+        .map(|given| {
+            let assignment = Bytes::copy_from_slice(&given.assignment);
+            (given.member_id.to_string(), assignment)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_group_keeps_of_a_sync_does_not_hold_the_request() {
+        let frame = Bytes::from(vec![7; 1_000]);
+        let assignment = SyncGroupRequestAssignment::default()
+            .with_member_id(StrBytes::from_static_str("a"))
+            .with_assignment(frame.slice(100..104));
+        let kept = kept(&[assignment]);
+        assert_eq!(kept, [("a".to_owned(), Bytes::from_static(&[7; 4]))]);
+        assert!(frame.is_unique());
+    }
 }

@@ -443,6 +443,7 @@ fn observe(metrics: &Arc<Metrics>, health: &Health, agent: &Arc<Agent>) {
     metrics.set_cluster_source(Arc::new(Snapshot {
         metadata: agent.metadata.clone(),
         metrics: metrics.clone(),
+        groups: agent.groups.clone(),
     }));
     let watch = health.watch("writer", WRITER_STALL_MAX);
     tokio::spawn(watch_writer(agent.writer.clone(), watch, agent.stopping.clone()));

@@ -7,12 +7,14 @@ use bytes::Bytes;
 use streamhouse_metadata::model::group::GroupState;
 use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::MetadataStore;
+use streamhouse_metadata::store::groups::GroupStore;
 use streamhouse_metadata::testing::FlakyStore;
 use streamhouse_observability::Metrics;
-use streamhouse_observability::families::MetricsOptions;
+use streamhouse_observability::families::{ClusterSource, MetricsOptions};
 use tokio_util::sync::CancellationToken;
 
 use super::{Join, Profile};
+use crate::cluster_view::Snapshot;
 use crate::group::GroupFault;
 use crate::group::coordinator::{GroupSettings, Groups};
 
@@ -81,6 +83,21 @@ async fn trace_24_a_coordinator_that_lost_its_group_commits_nothing_and_says_so(
 }
 
 #[tokio::test]
+async fn a_consumer_that_assigns_itself_commits_whatever_it_calls_itself_and_so_begins_its_group() {
+    let store = store();
+    let groups = groups(&store);
+    for (name, identity) in [("g", ("x", None, -1)), ("h", ("", Some("i"), -1))] {
+        let committed = groups.commit(name, identity, true, Vec::new()).await;
+        assert_eq!(committed, Ok(Vec::new()), "{identity:?}");
+        let named = groups
+            .commit(name, (identity.0, identity.1, 0), true, Vec::new())
+            .await;
+        assert_eq!(named, Err(GroupFault::UnknownMember), "{identity:?}");
+    }
+    assert_eq!(store.list_groups().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_restart_goes_on_with_the_stored_generation_and_assignment() {
     let store = store();
     stable(&groups(&store), "g").await;
@@ -133,7 +150,7 @@ async fn names_that_never_become_groups_are_not_kept() {
             GroupFault::InconsistentProtocol
         );
     }
-    assert!(groups.states().is_empty());
+    assert!(groups.seen().is_empty());
     for name in ["a", "b", "c"] {
         stable(&groups, name).await;
     }
@@ -141,6 +158,60 @@ async fn names_that_never_become_groups_are_not_kept() {
         groups.join("d", join("", "a")).await.unwrap_err().0,
         GroupFault::TooManyGroups(3)
     );
+}
+
+/// State and members of the only group, as the gauges have them.
+async fn shown(store: &Arc<FlakyStore>, groups: &Arc<Groups>) -> (&'static str, u32) {
+    let source = Snapshot {
+        metadata: store.clone() as Arc<dyn MetadataStore>,
+        metrics: Metrics::new(MetricsOptions::default()),
+        groups: Arc::clone(groups),
+    };
+    let view = source.cluster_view().await.unwrap();
+    assert_eq!(view.groups.len(), 1);
+    (view.groups[0].state, view.groups[0].members)
+}
+
+#[tokio::test]
+async fn the_gauges_show_a_rebalance_while_it_goes_on_and_a_group_that_nobody_asked_for() {
+    let store = store();
+    let groups = groups(&store);
+    stable(&groups, "g").await;
+    assert_eq!(shown(&store, &groups).await, ("Stable", 1));
+    let join_of = |member: &str, new: &str| {
+        let (groups, join) = (Arc::clone(&groups), join(member, new));
+        tokio::spawn(async move { groups.join("g", join).await })
+    };
+    let newcomer = join_of("", "b");
+    while groups.describe("g").await.unwrap().unwrap().members() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(shown(&store, &groups).await, ("PreparingRebalance", 2));
+    join_of("a", "").await.unwrap().unwrap();
+    newcomer.await.unwrap().unwrap();
+    assert_eq!(shown(&store, &groups).await, ("CompletingRebalance", 2));
+    // What is stored is the generation before; a coordinator that has not loaded the group has nothing else.
+    assert_eq!(shown(&store, &self::groups(&store)).await, ("Stable", 1));
+    let synced = groups.sync("g", ("a", None, 2), (None, None), Vec::new()).await;
+    synced.unwrap();
+    assert_eq!(shown(&store, &groups).await, ("Stable", 2));
+    assert_eq!(shown(&store, &self::groups(&store)).await, ("Stable", 2));
+}
+
+#[tokio::test]
+async fn the_gauges_do_not_wait_for_a_group_that_is_in_the_middle_of_a_step() {
+    let store = store();
+    let groups = groups(&store);
+    stable(&groups, "g").await;
+    groups.heartbeat("g", ("a", None, 1)).await.unwrap();
+    let members = [("a".to_owned(), None)];
+    let mut leave = Box::pin(groups.leave("g", &members));
+    // At its first pause it holds the group, of which nothing is stored or answered yet.
+    if tokio::time::timeout(Duration::ZERO, &mut leave).await.is_err() {
+        assert_eq!(groups.seen()["g"].state, GroupState::Stable);
+        leave.await.unwrap();
+    }
+    assert_eq!(shown(&store, &groups).await, ("Empty", 0));
 }
 
 #[tokio::test]

@@ -8,9 +8,11 @@
 
 use std::collections::BTreeMap;
 
+use streamhouse_metadata::model::group::GroupState;
+
 use super::{Limits, Member, Phase};
 use crate::group::step::{Lapsed, Millis, Step};
-use crate::group::{GroupFault, MemberId};
+use crate::group::{Committing, GroupFault, MemberId};
 
 /// See the module's head.
 #[derive(Clone, Debug)]
@@ -71,6 +73,16 @@ impl Group {
             self.prepare(now, &mut Step::default());
         }
         self
+    }
+
+    #[must_use]
+    pub fn state(&self) -> GroupState {
+        match self.phase {
+            Phase::Empty => GroupState::Empty,
+            Phase::PreparingRebalance => GroupState::PreparingRebalance,
+            Phase::CompletingRebalance => GroupState::CompletingRebalance,
+            Phase::Stable => GroupState::Stable,
+        }
     }
 
     /// Answers everybody who waits: there is another rebalance, which begins with joining again.
@@ -226,24 +238,26 @@ impl Group {
         sessions.chain(self.pending.values().copied()).chain(phase).min()
     }
 
-    /// Whether offsets may be committed under this identity; counts as a heartbeat.
+    /// Whether offsets may be committed under this identity, as Kafka's ClassicGroup decides; counts as a heartbeat.
     pub fn may_commit(
         &mut self,
         now: Millis,
-        member: &str,
-        instance: Option<&str>,
-        generation: i32,
+        (member, instance, generation): (&str, Option<&str>, i32),
+        committing: Committing,
     ) -> Result<(), GroupFault> {
-        if generation < 0 && member.is_empty() && instance.is_none() && self.phase == Phase::Empty {
+        // Outside of generations there is nobody to be fenced, whatever name is given.
+        if generation < 0 && self.phase == Phase::Empty {
             return Ok(());
         }
         self.require_member(member, instance)?;
         self.require_generation(generation)?;
         self.touch(now, member);
-        match self.phase {
-            Phase::Empty => Err(GroupFault::UnknownMember),
-            Phase::CompletingRebalance => Err(GroupFault::RebalanceInProgress),
-            Phase::PreparingRebalance | Phase::Stable => Ok(()),
+        match (self.phase, committing) {
+            (Phase::Empty, _) => Err(GroupFault::UnknownMember),
+            (Phase::CompletingRebalance, Committing::Plain { .. }) => Err(GroupFault::RebalanceInProgress),
+            // Producers know no such answer and would give up; the generation they name is this one.
+            (Phase::CompletingRebalance, Committing::InTransaction)
+            | (Phase::PreparingRebalance | Phase::Stable, _) => Ok(()),
         }
     }
 }

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use streamhouse_metadata::model::group::{GroupKind, GroupState, GroupSummary, StoredGroup};
+use streamhouse_metadata::model::group::{GroupKind, GroupSummary, StoredGroup};
 use streamhouse_metadata::store::StoreError;
 
-use super::{Group, Limits, Member, Phase, Profile};
+use super::{Group, Limits, Member, Profile};
 use crate::group::form::{decode, encode};
 use crate::group::step::Millis;
 
@@ -38,12 +38,7 @@ struct MemberForm {
 pub(in crate::group) fn summary(group: &Group) -> GroupSummary {
     GroupSummary {
         kind: GroupKind::Classic,
-        state: match group.phase {
-            Phase::Empty => GroupState::Empty,
-            Phase::PreparingRebalance => GroupState::PreparingRebalance,
-            Phase::CompletingRebalance => GroupState::CompletingRebalance,
-            Phase::Stable => GroupState::Stable,
-        },
+        state: group.state(),
         protocol_type: group.protocol_type.clone(),
         members: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
     }

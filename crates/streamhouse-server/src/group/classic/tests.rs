@@ -1,8 +1,10 @@
 use bytes::Bytes;
 
 use super::{Group, Join, Limits, Phase, Profile};
-use crate::group::GroupFault;
 use crate::group::step::{Answer, JoinReply, Step};
+use crate::group::{Committing, GroupFault};
+
+const PLAIN: Committing = Committing::Plain { knows_epochs: true };
 
 fn group(initial_delay_ms: u64) -> Group {
     Group::new(Limits {
@@ -128,14 +130,14 @@ fn zombies_are_refused_with_the_reason_that_fits() {
         Err(GroupFault::FencedInstance)
     );
     assert_eq!(
-        group.may_commit(4_000, "a", None, 2),
+        group.may_commit(4_000, ("a", None, 2), PLAIN),
         Err(GroupFault::IllegalGeneration)
     );
     assert_eq!(
-        group.may_commit(4_000, "", None, -1),
+        group.may_commit(4_000, ("", None, -1), PLAIN),
         Err(GroupFault::UnknownMember)
     );
-    assert_eq!(group.may_commit(4_000, "a", None, 1), Ok(()));
+    assert_eq!(group.may_commit(4_000, ("a", None, 1), PLAIN), Ok(()));
     let step = group.sync(4_000, 9, ("a", None, 0), (None, None), vec![]);
     assert_eq!(assignment(&step, 9), Err(GroupFault::IllegalGeneration));
     let step = group.sync(4_000, 9, ("a", None, 1), (None, Some("sticky")), vec![]);
@@ -202,7 +204,39 @@ fn a_group_whose_last_member_left_is_empty_and_stored() {
     assert_eq!(left, Ok(()));
     assert!(step.store);
     assert_eq!((group.phase, group.next_deadline()), (Phase::Empty, None));
-    assert_eq!(group.may_commit(4_001, "", None, -1), Ok(()));
+    assert_eq!(group.may_commit(4_001, ("", None, -1), PLAIN), Ok(()));
+}
+
+#[test]
+fn only_a_plain_commit_has_to_wait_for_the_assignment() {
+    let mut group = stable();
+    group.join(4_000, 5, joining("a", "", None));
+    group.join(4_001, 6, joining("b", "", Some("static-b")));
+    assert_eq!((group.phase, group.generation), (Phase::CompletingRebalance, 2));
+    let mut commit = |generation, committing| group.may_commit(4_002, ("a", None, generation), committing);
+    assert_eq!(commit(2, PLAIN), Err(GroupFault::RebalanceInProgress));
+    assert_eq!(commit(2, Committing::InTransaction), Ok(()));
+    assert_eq!(
+        commit(1, Committing::InTransaction),
+        Err(GroupFault::IllegalGeneration)
+    );
+}
+
+#[test]
+fn outside_of_generations_anybody_commits_for_a_group_without_members() {
+    let names = [("", None), ("x", None), ("", Some("i")), ("x", Some("i"))];
+    for committing in [PLAIN, Committing::InTransaction] {
+        let (mut empty, mut busy) = (group(0), stable());
+        for (member, instance) in names {
+            assert_eq!(empty.may_commit(0, (member, instance, -1), committing), Ok(()));
+            let named = empty.may_commit(0, (member, instance, 0), committing);
+            assert_eq!(named, Err(GroupFault::UnknownMember));
+            let refused = busy.may_commit(4_000, (member, instance, -1), committing);
+            assert_eq!(refused, Err(GroupFault::UnknownMember));
+        }
+        let member = busy.may_commit(4_000, ("a", None, -1), committing);
+        assert_eq!(member, Err(GroupFault::IllegalGeneration));
+    }
 }
 
 #[test]

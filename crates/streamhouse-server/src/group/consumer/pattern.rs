@@ -15,6 +15,9 @@ use crate::group::GroupFault;
 
 const TEXT_BYTES_MAX: usize = 4_096;
 const COMPILED_BYTES_MAX: usize = 256 << 10;
+/// Of a pattern that is stored already. It never shrinks: a group of which one pattern is refused cannot be loaded
+/// any more, and earlier versions admitted what takes this much.
+const STORED_BYTES_MAX: usize = 1 << 20;
 /// What matching may keep of what it worked out, for each thread that matches. Without it a match goes through all
 /// states for each byte, so it is enough for any pattern of that size.
 const CACHE_BYTES: usize = 256 << 10;
@@ -46,7 +49,7 @@ impl Pattern {
         PATTERNS.get(text, Admission::WhileThereIsRoom)
     }
 
-    /// A pattern that was admitted before and stored.
+    /// A pattern that was admitted before and stored, maybe when more was admitted than now.
     ///
     /// # Errors
     /// [`GroupFault::InvalidPattern`].
@@ -118,7 +121,11 @@ impl Patterns {
         if let Some(found) = self.known.lock().by_text.get(text).and_then(Weak::upgrade) {
             return Ok(Pattern(found));
         }
-        let regex = compile(text).map_err(GroupFault::InvalidPattern)?;
+        let compiled_bytes_max = match admission {
+            Admission::WhileThereIsRoom => COMPILED_BYTES_MAX,
+            Admission::Always => STORED_BYTES_MAX,
+        };
+        let regex = compile(text, compiled_bytes_max).map_err(GroupFault::InvalidPattern)?;
         // What a thread keeps grows with the automaton: twice its size where all states are gone through.
         let cache_bytes = (2 * regex.memory_usage()).min(CACHE_BYTES);
         let bytes = size_of::<Compiled>() + text.len() + regex.memory_usage() + CACHES * cache_bytes;
@@ -147,14 +154,14 @@ impl Patterns {
     }
 }
 
-fn compile(text: &str) -> Result<meta::Regex, String> {
+fn compile(text: &str, bytes_max: usize) -> Result<meta::Regex, String> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(format!("it is longer than {TEXT_BYTES_MAX} bytes"));
     }
     let bounds = meta::Config::new()
         // Where groups begin and end is never asked, and keeping it would take memory for each state and group.
         .which_captures(WhichCaptures::None)
-        .nfa_size_limit(Some(COMPILED_BYTES_MAX))
+        .nfa_size_limit(Some(bytes_max))
         .hybrid_cache_capacity(CACHE_BYTES);
     let bounded = |text: &str| {
         let built = meta::Builder::new().configure(bounds.clone()).build(text);
@@ -198,6 +205,15 @@ mod tests {
             format!("{large}").contains("compiled it takes more than"),
             "{large}"
         );
+    }
+
+    #[test]
+    fn what_was_stored_when_more_was_admitted_is_still_read() {
+        let text = "x?[a-z]{10000}";
+        assert!(matches!(Pattern::new(text), Err(GroupFault::InvalidPattern(_))));
+        let stored = Pattern::stored(text).unwrap();
+        assert!(stored.matches(&"a".repeat(10_000)) && !stored.matches("a"));
+        assert!(Pattern::stored("[a-z]{99999}{99999}").is_err());
     }
 
     #[test]

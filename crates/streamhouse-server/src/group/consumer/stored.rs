@@ -222,6 +222,32 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_read_whole_whose_member_has_a_pattern_that_would_not_be_admitted_now() {
+        let text = "y?[a-z]{10000}";
+        assert!(Pattern::new(text).is_err());
+        let mut member = member(None);
+        member.profile.subscription.pattern = Some(Pattern::stored(text).unwrap());
+        let limits = ConsumerLimits {
+            session_timeout_ms: 1_000,
+            heartbeat_interval_ms: 100,
+            members_max: 1,
+        };
+        let group = ConsumerGroup::new(limits, 7);
+        let stored = StoredGroup {
+            group: "g".to_owned(),
+            coordinator_epoch: 1,
+            summary: summary(&group),
+            payload: group_payload(&group),
+            members: vec![("m".to_owned(), member_payload(&member))],
+            empty_since: None,
+        };
+        drop(member);
+        let read = restore(&stored, limits, 0).unwrap();
+        let pattern = read.members["m"].profile.subscription.pattern.as_ref();
+        assert_eq!(pattern.unwrap().text(), text);
+    }
+
+    #[test]
     fn members_lie_in_the_forms_they_always_had_and_are_read_from_them() {
         for (known, classic) in [(FIRST, None), (CLASSIC, Some(side()))] {
             let member = member(classic);

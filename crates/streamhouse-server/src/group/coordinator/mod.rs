@@ -88,8 +88,31 @@ pub struct Groups {
 struct Slot {
     name: String,
     live: tokio::sync::Mutex<Option<Live>>,
+    /// How the group stood after its last step, for who only looks; `None` where the store knows it as well.
+    seen: Mutex<Option<Seen>>,
     /// Rung when a deadline came nearer.
     sooner: Notify,
+}
+
+/// What may be told of a group without taking part in its turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub state: GroupState,
+    pub members: u32,
+}
+
+impl Slot {
+    /// A rebalance of the classic protocol is stored when it is over; a group of the newer one at every change.
+    fn show(&self, live: &Live) {
+        let seen = match &live.group {
+            AnyGroup::Classic(group) if !live.gone => Some(Seen {
+                state: group.state(),
+                members: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
+            }),
+            AnyGroup::Classic(_) | AnyGroup::Consumer(_) => None,
+        };
+        *self.seen.lock() = seen;
+    }
 }
 
 struct Live {
@@ -120,6 +143,7 @@ impl Live {
 /// A request whose client goes away is dropped where it stands, maybe between a step and its answers. Then
 /// the group is loaded anew.
 struct Midway<'a> {
+    slot: &'a Slot,
     live: &'a mut Live,
     done: bool,
 }
@@ -129,6 +153,7 @@ impl Drop for Midway<'_> {
         if !self.done {
             self.live.forget();
         }
+        self.slot.show(self.live);
     }
 }
 
@@ -237,7 +262,11 @@ impl Groups {
             let Some(work) = work.take() else {
                 return Err(GroupFault::NotCoordinator);
             };
-            let mut midway = Midway { live, done: false };
+            let mut midway = Midway {
+                slot: &slot,
+                live,
+                done: false,
+            };
             let done = work(&slot, midway.live).await;
             midway.done = true;
             let live = &mut *midway.live;
@@ -264,6 +293,7 @@ impl Groups {
         let slot = Arc::new(Slot {
             name: name.to_owned(),
             live: tokio::sync::Mutex::new(None),
+            seen: Mutex::default(),
             sooner: Notify::new(),
         });
         slots.insert(name.to_owned(), Arc::clone(&slot));
@@ -445,7 +475,9 @@ impl Groups {
                 return;
             }
             let step = live.group.tick(self.now(), &self.rules());
-            if self.apply(&slot, live, step).await.is_err() {
+            let applied = self.apply(&slot, live, step).await;
+            slot.show(live);
+            if applied.is_err() {
                 self.drop_slot(&slot);
                 return;
             }
@@ -511,14 +543,13 @@ impl Groups {
             .await
     }
 
-    /// The states of the groups in memory, which are newer than what is stored.
-    pub fn states(&self) -> HashMap<String, GroupState> {
+    /// The groups of which memory knows something newer than what is stored. Waits for none of them.
+    pub fn seen(&self) -> HashMap<String, Seen> {
         let slots: Vec<Arc<Slot>> = self.slots.lock().values().cloned().collect();
-        let live = slots.iter().filter_map(|slot| {
-            let held = slot.live.try_lock().ok()?;
-            Some((slot.name.clone(), held.as_ref()?.group.state()))
-        });
-        live.collect()
+        let seen = slots
+            .iter()
+            .filter_map(|slot| Some((slot.name.clone(), (*slot.seen.lock())?)));
+        seen.collect()
     }
 }
 

@@ -9,7 +9,7 @@ use streamhouse_metadata::store::LookupError;
 use streamhouse_metadata::store::transactions::{TransactionError, TransactionOffsets};
 
 use super::{Groups, Live, Slot};
-use crate::group::GroupFault;
+use crate::group::{Committing, GroupFault};
 
 impl Groups {
     /// Commits offsets as a member, or, with a negative generation, for a group without members.
@@ -23,7 +23,8 @@ impl Groups {
         offsets: Vec<(TopicPartition, CommittedOffset)>,
     ) -> Result<Vec<OffsetOutcome>, GroupFault> {
         self.with(name, identity.2 < 0, async |slot, live| {
-            live.group.may_commit(self.now(), identity, knows_epochs)?;
+            let committing = Committing::Plain { knows_epochs };
+            live.group.may_commit(self.now(), identity, committing)?;
             let epoch = self.stored_epoch(slot, live).await?;
             let committed = self.metadata.commit_offsets(name, epoch, offsets).await;
             self.definite(slot, live, committed)
@@ -48,9 +49,9 @@ impl Groups {
         let anonymous = generation < 0 && member.is_empty() && instance.is_none();
         self.with(name, generation < 0, async |slot, live| {
             if !anonymous {
-                // No version of this request knows epochs by name, and all are taken for them, as in Kafka.
+                let identity = (member, instance, generation);
                 live.group
-                    .may_commit(self.now(), (member, instance, generation), true)?;
+                    .may_commit(self.now(), identity, Committing::InTransaction)?;
             }
             let epoch = self.stored_epoch(slot, live).await?;
             let added = self.metadata.add_transaction_offsets(adding(epoch)).await;

@@ -1,7 +1,7 @@
 //! TxnOffsetCommit v0–v5: offsets that become committed when their transaction commits.
 //!
-//! From v3 on the member says who it is and is judged as in a plain commit (KIP-447); from v5 on its group
-//! joins the transaction by itself (KIP-890 part 2).
+//! From v3 on the member says who it is and is judged as in a plain commit (KIP-447), but that it may commit before
+//! its group has an assignment, as in Kafka; from v5 on its group joins the transaction by itself (KIP-890 part 2).
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::txn_offset_commit_response::{
