@@ -115,11 +115,15 @@ def test_reads_that_fail_are_told_once_in_ten_seconds_for_each_topic(new_broker)
                 error, *_ = connection.fetch(topic, 0, 0, max_wait_ms=0)
                 assert error == 56, "a store's fault"
     windows = 1 + (time.monotonic() - began) / 10
+    found = broker.metrics().get("streamhouse_verify_segments_total", result="missing")
+    assert found == 20 * len(topics), "each time that somebody found it missing"
     # A thread of its own writes what is logged.
-    wait_until(lambda: {each["topic"] for each in lines(broker, "read failed")} >= set(topics), 30, "both are told")
-    told = lines(broker, "read failed")
+    missing = "a stored object is missing"
+    wait_until(lambda: {each["topic"] for each in lines(broker, missing)} >= set(topics), 30, "both are told")
+    told = lines(broker, missing)
     assert not lines(broker, "request failed"), "told once, where it is handled"
     for topic in topics:
         own = [each for each in told if each["topic"] == topic]
         assert 1 <= len(own) <= windows, own
-        assert own[0]["partition"] == 0 and own[0]["error_type"] == "object_store" and own[0]["correlation_id"]
+        assert (own[0]["level"], own[0]["partition"], own[0]["error_type"]) == ("ERROR", 0, "missing")
+        assert own[0]["correlation_id"]

@@ -1,4 +1,5 @@
-//! Whether what is stored is still there and still what was written, as reading it back says.
+//! Whether what is stored is still there and still what was written, as reading it back says: verification counts
+//! every segment once a pass, consumers and compaction count what they find missing or damaged each time they do.
 
 use crate::registry::{Counter, Family, Registry, closed_label};
 
@@ -23,7 +24,7 @@ impl VerifyMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let segments: Family<(VerifyResult,), Counter> = registry.family(
             "streamhouse_verify_segments_total",
-            "Stored segments that were read back and checked, by what was found.",
+            "Stored segments that verification read back, by what it found; and each time that anybody else found one missing or corrupt.",
             (),
         );
         let all = [VerifyResult::Ok, VerifyResult::Missing, VerifyResult::Corrupt];

@@ -290,9 +290,11 @@ pub fn read(error: &ReadError) -> ResponseError {
         ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
         ReadError::Metadata(error) => store(error),
         // Retriable. Damaged data is ours to mend: a consumer must neither skip it nor see it.
-        ReadError::ObjectStore { .. } | ReadError::Damaged { .. } | ReadError::Busy => {
-            ResponseError::KafkaStorageError
-        }
+        ReadError::ObjectStore { .. }
+        | ReadError::Missing { .. }
+        | ReadError::Moving
+        | ReadError::Damaged { .. }
+        | ReadError::Busy => ResponseError::KafkaStorageError,
     }
 }
 

@@ -49,9 +49,10 @@ pub mod topics;
 pub mod transactions;
 
 use bytes::Bytes;
-use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::{ApiKey, FetchRequest};
 use streamhouse_observability::families::ApiOutcome;
 
+use crate::listener::budget::Charge;
 use crate::listener::guard::{self, RequestError};
 use context::RequestContext;
 use response::{EncodeError, Response};
@@ -133,6 +134,11 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
+/// A fetch that takes more memory than this does not wait for data longer than that, whatever it allows: two or three
+/// of the largest keep every other request waiting.
+const LARGE_FETCH_BYTES: usize = 1 << 20;
+const LARGE_FETCH_WAIT_MS: i32 = 500;
+
 /// Finds the API if we serve that version of it.
 pub fn find(api_key: i16, version: i16) -> Result<ApiKey, RequestError> {
     let served = SERVED
@@ -161,21 +167,38 @@ pub enum HandleError {
     Unacknowledged { message: String, outcome: ApiOutcome },
 }
 
-/// Answers any request but Produce. `decoded` is told how much memory the decoded request takes.
+/// Answers any request but Produce. `charge` covers the worst that decoding can take; what it did not take is given
+/// back.
 pub async fn handle(
     context: &RequestContext,
-    body: &Bytes,
-    mut decoded: impl FnMut(usize),
+    body: Bytes,
+    mut charge: Charge,
 ) -> Result<Response, HandleError> {
     macro_rules! answer {
         ($handler:path) => {{
-            let request = guard::decode(&context.head, body)?;
-            decoded(request.bytes_max);
+            let request = guard::decode(&context.head, &body)?;
+            charge.shrink(body.len() + request.bytes_max);
             Ok($handler(context, request.request).await?)
         }};
     }
+    // Waits for other clients, and holds nothing of the request meanwhile: what it held, they might lack.
+    macro_rules! wait {
+        ($handler:path) => {{
+            let request = guard::decode(&context.head, &body)?.request;
+            drop((body, charge));
+            Ok($handler(context, request).await?)
+        }};
+    }
     match context.head.api {
-        ApiKey::Fetch => answer!(fetch::handle),
+        ApiKey::Fetch => {
+            let mut request = guard::decode::<FetchRequest>(&context.head, &body)?;
+            charge.shrink(body.len() + request.bytes_max);
+            if request.bytes_max > LARGE_FETCH_BYTES {
+                let wait = &mut request.request.max_wait_ms;
+                *wait = (*wait).min(LARGE_FETCH_WAIT_MS);
+            }
+            Ok(fetch::handle(context, request.request).await?)
+        }
         ApiKey::ListOffsets => answer!(list_offsets::handle),
         ApiKey::Metadata => answer!(metadata::handle),
         ApiKey::FindCoordinator => answer!(find_coordinator::handle),
@@ -184,7 +207,7 @@ pub async fn handle(
         ApiKey::DeleteTopics => answer!(delete_topics::handle),
         ApiKey::InitProducerId => answer!(init_producer_id::handle),
         ApiKey::CreatePartitions => answer!(create_partitions::handle),
-        ApiKey::JoinGroup => answer!(join_group::handle),
+        ApiKey::JoinGroup => wait!(join_group::handle),
         ApiKey::SyncGroup => answer!(sync_group::handle),
         ApiKey::Heartbeat => answer!(heartbeat::handle),
         ApiKey::LeaveGroup => answer!(leave_group::handle),

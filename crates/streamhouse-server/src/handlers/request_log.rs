@@ -189,6 +189,7 @@ pub fn read_failed(context: &RequestContext, topic: &str, partition: i32, error:
     }
     match error {
         ReadError::Damaged { .. } => log!(error, "stored bytes are damaged"),
+        ReadError::Missing { .. } => log!(error, "a stored object is missing"),
         _ => log!(warn, "read failed"),
     }
 }

@@ -101,6 +101,8 @@ impl Charge {
             && let Some(surplus) = permit.num_permits().checked_sub(keep)
         {
             drop(permit.split(surplus));
+            // What is kept is within the budget.
+            self.overdraft = None;
         }
         if keep < self.charged {
             self.charged = keep;
@@ -147,6 +149,24 @@ mod tests {
         let mut new = Charge::default();
         let waiting = tokio::time::timeout(Duration::from_secs(60), budget.charge(&mut new, 1));
         assert!(waiting.await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_overdraft_is_free_again_once_what_is_kept_fits_the_budget() {
+        let budget = Budget::new(100);
+        let (mut kept, mut full) = (Charge::default(), Charge::default());
+        budget.charge(&mut kept, 20).await;
+        budget.charge(&mut full, 80).await;
+        budget.charge(&mut kept, 500).await;
+        kept.shrink(30);
+        assert_eq!(
+            budget.overdraft.available_permits(),
+            0,
+            "ten bytes are beyond the budget"
+        );
+        kept.shrink(20);
+        assert_eq!(budget.overdraft.available_permits(), 1);
+        assert_eq!(budget.used_bytes(), 100);
     }
 
     #[tokio::test]

@@ -231,14 +231,19 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             return self.produce(context, frame, &body).await;
         }
         self.all_answered().await?;
-        let mut charge = frame.charge;
+        let Frame {
+            bytes,
+            mut charge,
+            read_at,
+            ..
+        } = frame;
+        drop(bytes);
         let worst_case = body.len() * guard::DECODED_FACTOR;
         self.shared.limits.plain.charge(&mut charge, worst_case).await;
-        let read_at = frame.read_at;
-        let kept = frame.bytes.len();
-        let handled = handlers::handle(&context, &body, |decoded| charge.shrink(kept + decoded));
+        // The name is a part of the frame, which it would keep from being given back.
+        context.head.client_id = context.head.client_id.map(|name| name.to_string().into());
+        let handled = handlers::handle(&context, body, charge);
         let response = handled.instrument(context.span.clone()).await?;
-        drop(charge);
         request_log::answered(&context, response.outcome, response.may_wait);
         self.mute(response.throttle);
         self.answer(response, api, read_at).await

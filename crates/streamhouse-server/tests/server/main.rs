@@ -17,4 +17,5 @@ mod ordering;
 mod reading;
 mod stuck;
 mod versions;
+mod waiting;
 mod writing;

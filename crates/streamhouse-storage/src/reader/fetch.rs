@@ -22,6 +22,9 @@ use super::{ReadError, Reader};
 /// Partitions of one fetch that are loaded at once.
 const LOADS_AT_ONCE: usize = 8;
 
+/// Look-ups of one segment, which may be compacted away between look-up and read.
+const LOOKUPS_MAX: usize = 3;
+
 /// Whole batches, each with its base offset.
 type Batches = Vec<(i64, Bytes)>;
 /// What was read of a partition, before it is framed.
@@ -104,7 +107,8 @@ impl Reader {
             if let Some(waiter) = &waiter
                 && timeout_at(deadline, waiter.rung()).await.is_ok()
             {
-                rung_at = rung_at.or(waiter.rung_at());
+                // Earlier ones were not enough: what more was waited for is the client's or a transaction's time.
+                rung_at = waiter.rung_at().or(rung_at);
             }
             // Before the next read: a commit that it does not see will ring.
             let next = Arc::new(Waiter::default());
@@ -142,6 +146,7 @@ impl Reader {
         });
         let mut loads = stream::iter(loads).buffer_unordered(LOADS_AT_ONCE);
         while let Some((at, result, elapsed)) = loads.next().await {
+            let result = result.inspect_err(|error| self.count_damage(error));
             results[at] = Some(result.map(|found| {
                 // Finding nothing is no read; what it costs to wait is not asked here.
                 if !found.batches.is_empty() {
@@ -251,10 +256,14 @@ impl Reader {
     /// What the tail holds of a partition of which the store has just told what is stable.
     fn stable_tail(&self, request: &FetchRequest, at: usize, located: &Located) -> Option<Batches> {
         let wanted = &request.partitions[at];
-        let end = readable_end(&located.snapshot, request.read_committed);
+        let mut end = readable_end(&located.snapshot, request.read_committed);
         let most = wanted.max_bytes.min(request.max_bytes);
         if wanted.offset < located.snapshot.log_start_offset {
             return None;
+        }
+        if request.read_committed {
+            // Of what lies behind the segments that were looked up, nobody has said what was aborted.
+            end = end.min(located.segments.last()?.segment.last_offset + 1);
         }
         self.tail.batches(wanted.partition, wanted.offset, end, most)
     }
@@ -285,45 +294,44 @@ impl Reader {
         budget: usize,
         read_committed: bool,
     ) -> Read {
-        let end = readable_end(&located.snapshot, read_committed);
-        match self.load_located(wanted, &located, budget, end).await {
-            Err(LoadError::Gone) => {}
-            Err(LoadError::Read(error)) => return Err(error),
-            Ok(loaded) => return Ok(found(located, loaded)),
-        }
-        // Compacted or deleted between look-up and read: look up again, once (TRACES 17).
-        let lookup = Lookup {
-            partition: wanted.partition,
-            offset: wanted.offset,
-            max_bytes: budget as u64,
-            read_committed,
-        };
-        located = self
-            .metadata
-            .lookup(&[lookup])
-            .await?
-            .pop()
-            .ok_or(ReadError::UnknownPartition)??;
-        let snapshot = located.snapshot;
-        if wanted.offset < snapshot.log_start_offset || wanted.offset > snapshot.high_watermark {
-            return Err(ReadError::OutOfRange {
+        for _ in 0..LOOKUPS_MAX {
+            let end = readable_end(&located.snapshot, read_committed);
+            let gone = match self.load_located(wanted, &located, budget, end).await {
+                Ok(loaded) => return Ok(found(located, loaded)),
+                Err(LoadError::Read(error)) => return Err(error),
+                Err(LoadError::Gone(object)) => object,
+            };
+            // Compacted or deleted between look-up and read (TRACES 17), unless it is named still.
+            let lookup = Lookup {
+                partition: wanted.partition,
                 offset: wanted.offset,
-                snapshot,
-            });
+                max_bytes: budget as u64,
+                read_committed,
+            };
+            located = self
+                .metadata
+                .lookup(&[lookup])
+                .await?
+                .pop()
+                .ok_or(ReadError::UnknownPartition)??;
+            let snapshot = located.snapshot;
+            if wanted.offset < snapshot.log_start_offset || wanted.offset > snapshot.high_watermark {
+                return Err(ReadError::OutOfRange {
+                    offset: wanted.offset,
+                    snapshot,
+                });
+            }
+            if located
+                .segments
+                .iter()
+                .any(|segment| segment.object.id == gone.id)
+            {
+                return Err(ReadError::Missing {
+                    object: gone.name.to_string(),
+                });
+            }
         }
-        let end = readable_end(&snapshot, read_committed);
-        match self.load_located(wanted, &located, budget, end).await {
-            Ok(loaded) => Ok(found(located, loaded)),
-            Err(LoadError::Read(error)) => Err(error),
-            Err(LoadError::Gone) => Err(ReadError::ObjectStore {
-                object: located
-                    .segments
-                    .first()
-                    .map(|s| s.object.name.to_string())
-                    .unwrap_or_default(),
-                error: "the object is gone, yet the metadata names it".into(),
-            }),
-        }
+        Err(ReadError::Moving)
     }
 
     async fn load_located(

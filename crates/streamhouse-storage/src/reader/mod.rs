@@ -25,6 +25,7 @@ use streamhouse_metadata::ids::{TopicId, TopicPartition};
 use streamhouse_metadata::model::partition::PartitionSnapshot;
 use streamhouse_metadata::store::{LookupError, MetadataStore, StoreError};
 use streamhouse_observability::Metrics;
+use streamhouse_observability::families::VerifyResult;
 
 pub use fetch::{FetchPartition, FetchRequest, Fetched};
 pub use offsets::{FoundOffset, OffsetQuery};
@@ -58,6 +59,12 @@ pub enum ReadError {
     Metadata(#[from] StoreError),
     #[error("object {object}: {error}")]
     ObjectStore { object: String, error: String },
+    /// The metadata named it before and after the object store had none: something acknowledged is lost.
+    #[error("object {object} is gone, yet the metadata names it")]
+    Missing { object: String },
+    /// Not lost, as far as anybody knows: the next try may find them.
+    #[error("the segments were moved or deleted each time they were read")]
+    Moving,
     #[error("{partition}: the stored bytes at offset {offset} are damaged")]
     Damaged { partition: TopicPartition, offset: i64 },
     /// Too many loaded bytes are held by responses that their clients do not take.
@@ -72,7 +79,8 @@ impl ReadError {
         match self {
             Self::UnknownPartition | Self::OutOfRange { .. } => "",
             Self::Metadata(error) => error.error_type(),
-            Self::ObjectStore { .. } => "object_store",
+            Self::ObjectStore { .. } | Self::Moving => "object_store",
+            Self::Missing { .. } => "missing",
             Self::Damaged { .. } => "corrupt",
             Self::Busy => "busy",
         }
@@ -116,6 +124,16 @@ impl Reader {
             options,
             rotation: AtomicUsize::new(0),
         }
+    }
+
+    /// What verification would find of these bytes, whoever reads them has found.
+    fn count_damage(&self, error: &ReadError) {
+        let result = match error {
+            ReadError::Missing { .. } => VerifyResult::Missing,
+            ReadError::Damaged { .. } => VerifyResult::Corrupt,
+            _ => return,
+        };
+        self.metrics.verify.segments(result).inc();
     }
 
     /// A partition's log begins at `offset` now, says the metadata store.

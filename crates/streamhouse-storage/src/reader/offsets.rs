@@ -41,6 +41,16 @@ impl Reader {
         query: OffsetQuery,
         read_committed: bool,
     ) -> Result<FoundOffset, ReadError> {
+        let found = self.find_offset(partition, query, read_committed).await;
+        found.inspect_err(|error| self.count_damage(error))
+    }
+
+    async fn find_offset(
+        &self,
+        partition: TopicPartition,
+        query: OffsetQuery,
+        read_committed: bool,
+    ) -> Result<FoundOffset, ReadError> {
         let snapshot = self.snapshot(partition).await?;
         let leader_epoch = snapshot.leader_epoch;
         let plain = |offset| {
@@ -58,10 +68,15 @@ impl Reader {
             OffsetQuery::Timestamp(timestamp) => TimestampQuery::AtLeast(timestamp),
             OffsetQuery::MaxTimestamp => TimestampQuery::Max,
         };
+        let mut gone = None;
         for _ in 0..TRIES_MAX {
             let Some(located) = self.metadata.search_timestamp(partition, query).await?? else {
                 return plain(-1);
             };
+            if gone == Some(located.object.id) {
+                let object = located.object.name.to_string();
+                return Err(ReadError::Missing { object });
+            }
             match self.segments.get(&located).await {
                 Ok((loaded, _)) => {
                     let searching = move || search(&loaded, &located, query, log_start);
@@ -99,13 +114,10 @@ impl Reader {
                         });
                 }
                 Err(LoadError::Read(error)) => return Err(error),
-                Err(LoadError::Gone) => {}
+                Err(LoadError::Gone(object)) => gone = Some(object.id),
             }
         }
-        Err(ReadError::ObjectStore {
-            object: partition.to_string(),
-            error: "the object is gone".into(),
-        })
+        Err(ReadError::Moving)
     }
 
     pub(super) async fn snapshot(

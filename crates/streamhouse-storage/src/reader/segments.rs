@@ -11,6 +11,7 @@ use bytes::Bytes;
 use foyer::{Cache, CacheBuilder, Event, EventListener, Source};
 use object_store::{ObjectStore, ObjectStoreExt};
 use streamhouse_metadata::ids::ObjectId;
+use streamhouse_metadata::model::object::ObjectLocation;
 use streamhouse_metadata::model::segment::LocatedSegment;
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_observability::families::{CacheResult, FetchSource};
@@ -60,8 +61,8 @@ impl AsRef<[u8]> for Charged {
 /// Why a load failed; `Gone` means the segment has moved or was deleted: look it up again.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum LoadError {
-    #[error("the object is gone")]
-    Gone,
+    #[error("the object {} is gone", .0.name)]
+    Gone(ObjectLocation),
     #[error(transparent)]
     Read(#[from] ReadError),
 }
@@ -242,16 +243,18 @@ impl Loader {
                 .inline_payload(located.object.id)
                 .await
                 .map_err(ReadError::from)?;
-            let payload = payload.ok_or(LoadError::Gone)?;
-            return Ok(payload
-                .get(range.start as usize..range.end as usize)
-                .map(|slice| payload.slice_ref(slice))
-                .unwrap_or_default());
+            let payload = payload.ok_or(LoadError::Gone(located.object))?;
+            let segment = payload.get(range.start as usize..range.end as usize);
+            return Ok(match segment.unwrap_or_default() {
+                // A small part would keep the whole in memory, of which nobody has been charged.
+                small if small.len() < payload.len() / 2 => Bytes::copy_from_slice(small),
+                large => payload.slice_ref(large),
+            });
         }
         let name = located.object.name;
         match self.objects.get_range(&key_of(&name), range).await {
             Ok(bytes) => Ok(bytes),
-            Err(object_store::Error::NotFound { .. }) => Err(LoadError::Gone),
+            Err(object_store::Error::NotFound { .. }) => Err(LoadError::Gone(located.object)),
             Err(error) => Err(ReadError::ObjectStore {
                 object: name.to_string(),
                 error: error.to_string(),

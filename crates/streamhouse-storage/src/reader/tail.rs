@@ -181,10 +181,11 @@ impl Tail {
             };
             order.bytes -= bytes;
             let mut run = run.lock();
-            if run
+            // Two who push at the same time may charge in the other order: what is older goes as well.
+            while run
                 .batches
                 .front()
-                .is_some_and(|batch| batch.base_offset == base_offset)
+                .is_some_and(|batch| batch.base_offset <= base_offset)
             {
                 run.batches.pop_front();
             }
@@ -278,5 +279,34 @@ impl Tail {
                 waiter.ring(now);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(base_offset: i64) -> TailBatch {
+        TailBatch {
+            base_offset,
+            records: 1,
+            bytes: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_charged_in_another_order_than_it_was_pushed_goes_all_the_same() {
+        let tail = Tail::new(200, 0);
+        let partition = |partition| TopicPartition {
+            topic: TopicId(uuid::Uuid::from_u128(1)),
+            partition,
+        };
+        let run = tail.partition(partition(0));
+        run.lock().batches.extend([batch(0), batch(1)]);
+        tail.charge(run.clone(), 1, 100);
+        tail.charge(run.clone(), 0, 100);
+        assert_eq!(run.lock().batches.len(), 2);
+        tail.charge(tail.partition(partition(1)), 0, 150);
+        assert!(run.lock().batches.is_empty(), "nothing accounts for it any more");
     }
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use kafka_protocol::records::RecordBatchDecoder;
 use object_store::memory::InMemory;
+use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use proptest::prelude::{ProptestConfig, any, proptest};
 use streamhouse_metadata::ids::{TopicId, TopicPartition};
 use streamhouse_metadata::model::commit::BatchTransaction;
@@ -13,7 +15,7 @@ use streamhouse_metadata::model::topic::{NewTopic, TopicConfig, TopicLimits};
 use streamhouse_metadata::sqlite::{Location, SqliteOptions, SqliteStore};
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_observability::Metrics;
-use streamhouse_observability::families::MetricsOptions;
+use streamhouse_observability::families::{MetricsOptions, VerifyResult};
 use tokio::time::Instant;
 
 use super::{FetchPartition, FetchRequest, Fetched, OffsetQuery, ReadError, Reader, ReaderOptions, Tail};
@@ -386,6 +388,37 @@ async fn a_read_runs_ahead_as_far_as_it_is_told_and_what_follows_is_there_alread
 }
 
 #[tokio::test]
+async fn what_a_read_finds_missing_or_damaged_is_counted_as_verification_counts_it() {
+    let house = house(NO_TAIL, 0).await;
+    house.append(0, &[TestBatch::of(2, "a")]).await;
+    let key = house.objects.list(None).next().await.unwrap().unwrap().location;
+    let found = |result| house.metrics.verify.segments(result).value();
+
+    house.objects.plan(Call::Get, Plan::Truncate(5));
+    assert!(matches!(
+        house.fetch(0, 0, 100).await,
+        Err(ReadError::Damaged { .. })
+    ));
+    assert_eq!(
+        (found(VerifyResult::Missing), found(VerifyResult::Corrupt)),
+        (0, 1)
+    );
+
+    house.objects.delete(&key).await.unwrap();
+    assert!(matches!(
+        house.fetch(0, 0, 100).await,
+        Err(ReadError::Missing { .. })
+    ));
+    let query = OffsetQuery::Timestamp(0);
+    let asked = house.reader.list_offset(house.partition(0), query, false).await;
+    assert!(matches!(asked, Err(ReadError::Missing { .. })));
+    assert_eq!(
+        (found(VerifyResult::Missing), found(VerifyResult::Corrupt)),
+        (2, 1)
+    );
+}
+
+#[tokio::test]
 async fn short_bytes_are_damage_and_are_not_cached() {
     let house = house(NO_TAIL, 0).await;
     house.append(0, &[TestBatch::of(10, "a")]).await;
@@ -451,6 +484,34 @@ async fn a_waiting_fetch_is_woken_by_the_commit_and_else_answers_empty_in_time()
     let (results, woken_at) = waiting.await.unwrap();
     assert_eq!(decode(results[1].as_ref().unwrap()).len(), 2);
     assert!(woken_at.is_some_and(|at| at <= tokio::time::Instant::now()));
+}
+
+#[tokio::test]
+async fn how_fresh_an_answer_is_counts_from_the_commit_that_made_it_enough() {
+    let house = Arc::new(house(1 << 20, 0).await);
+    // A fetch that comes too late to wait says nothing: there are more partitions to try it with.
+    for partition in 0..10 {
+        let waiting = tokio::spawn({
+            let house = house.clone();
+            async move {
+                let mut request = house.request(&[(partition, 0)], 1 << 20);
+                (request.min_bytes, request.max_wait) = (1_000, Duration::from_secs(60));
+                house.reader.fetch_woken(&request).await.1
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        house.append(partition, &[TestBatch::of(1, "too little")]).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let before = Instant::now();
+        house
+            .append(partition, &[TestBatch::of(1, &"enough".repeat(500))])
+            .await;
+        if let Some(woken_at) = waiting.await.unwrap() {
+            assert!(woken_at >= before);
+            return;
+        }
+    }
+    panic!("no fetch waited");
 }
 
 #[tokio::test]

@@ -128,6 +128,24 @@ async fn a_segment_that_goes_on_behind_the_stable_end_is_cut_there() {
 }
 
 #[tokio::test]
+async fn the_tail_serves_committed_reads_no_further_than_they_are_told_what_was_aborted() {
+    let house = house(1 << 20, 0).await;
+    // Of the one segment that a fetch from the second batch looks up, the tail needs less than half.
+    let before = [TestBatch::of(2, &"large".repeat(100)), TestBatch::of(2, "small")];
+    let length: usize = before.iter().map(|batch| batch.admitted().bytes.len()).sum();
+    house.append(0, &before).await;
+    let producer = house.begin().await;
+    house.write(producer, 0, "aborted").await;
+    house.end(producer, TransactionResult::Abort).await;
+    let mut request = house.request(&[(0, 2)], length);
+    request.read_committed = true;
+    let fetched = house.read(&request).await;
+    assert_eq!((offsets(&fetched), fetched.aborted.len()), (vec![2, 3], 0));
+    let next = house.read(&house.committed(4)).await;
+    assert_eq!((offsets(&next), next.aborted.len()), (vec![4, 5, 6], 1));
+}
+
+#[tokio::test]
 async fn a_committed_read_that_waits_is_woken_by_the_end() {
     let house = Arc::new(house(1 << 20, 0).await);
     let producer = house.begin().await;

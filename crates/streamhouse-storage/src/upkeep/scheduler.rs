@@ -8,7 +8,7 @@ mod nudge;
 
 use std::sync::Arc;
 
-use streamhouse_observability::families::{TaskMetrics, TaskResult};
+use streamhouse_observability::families::{TaskMetrics, TaskResult, VerifyMetrics, VerifyResult};
 use streamhouse_observability::{Metrics, logging};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,7 @@ pub struct Upkeep {
     orphans: OrphansTask,
     expire_producers: ExpireProducersTask,
     verify: VerifyTask,
+    damage: VerifyMetrics,
 }
 
 impl Upkeep {
@@ -64,6 +65,7 @@ impl Upkeep {
             orphans: OrphansTask::new(parts.clone(), options.clone(), metrics.orphan_bytes.clone()),
             expire_producers: ExpireProducersTask::new(parts.clone(), options.clone()),
             verify: VerifyTask::new(parts.clone(), options.clone(), metrics.verify.clone()),
+            damage: metrics.verify.clone(),
             metrics: Task::ALL.iter().map(|task| metrics.task(task.name())).collect(),
             parts,
             options,
@@ -116,6 +118,9 @@ impl Upkeep {
             Task::Settle => self.settle.run_once().await,
             Task::Compaction => {
                 let report = self.compaction.run_once().await?;
+                self.damage
+                    .segments(VerifyResult::Corrupt)
+                    .add(report.damaged as u64);
                 if let Some(object) = report.object {
                     tracing::info!(
                         object_id = %object, inputs = report.inputs,

@@ -1,7 +1,8 @@
 //! Fetch v4–v18: reading, with long poll (KIP-74 limits, KIP-227 sessions, KIP-516 topic ids from v13).
 //!
 //! The answer is framed by hand around slices of the stored bytes. Sessions are made and evicted by Kafka's
-//! rules; 1,000 sessions and 100,000 partitions in them are remembered. There are no followers.
+//! rules; 1,000 sessions and 100,000 partitions in them are remembered. There are no followers. A request that takes
+//! more than a mebibyte of memory waits for data half a second at most.
 
 mod encode;
 

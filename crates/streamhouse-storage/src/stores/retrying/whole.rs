@@ -11,8 +11,8 @@ use crate::stores::reuse::{LARGE_BYTES_MIN, ReadBlock, ReadMemory};
 /// No answer is given more memory than this before its bytes are there.
 const PREPARED_BYTES_MAX: u64 = 128 << 20;
 
-/// The result without its bytes, and they. A single chunk is not copied; the chunks of a large answer are joined in
-/// `memory`.
+/// The result without its bytes, and they. A large single chunk is not copied; the chunks of a large answer are joined
+/// in `memory`.
 pub(super) async fn collect(result: GetResult, memory: &ReadMemory) -> Result<(GetResult, Bytes)> {
     let announced = result.range.end - result.range.start;
     let GetResultPayload::Stream(body) = result.payload;
@@ -32,6 +32,10 @@ pub(super) async fn collect(result: GetResult, memory: &ReadMemory) -> Result<(G
         }
         whole = joined.into_bytes();
     } else {
+        if whole.len() < LARGE_BYTES_MIN {
+            // It is a part of the connection's buffer, which would stay with it.
+            whole = Bytes::copy_from_slice(&whole);
+        }
         // Draining it lets the connection be used again.
         while let Some(chunk) = body.try_next().await? {
             actual += chunk.len() as u64;
@@ -141,6 +145,17 @@ mod tests {
                 .all(|(at, byte)| *byte == (at % 251) as u8);
             assert!(right, "{chunks:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_small_answer_does_not_keep_the_buffer_it_came_in() {
+        let mut result = answer(5, &[]);
+        let buffer = Bytes::from(vec![7; LARGE_BYTES_MIN]);
+        result.payload = GetResultPayload::Stream(stream::iter([Ok(buffer.slice(..5))]).boxed());
+        drop(buffer);
+        let (_, bytes) = collect(result, &ReadMemory::default()).await.unwrap();
+        assert_eq!(bytes, [7; 5].as_slice());
+        assert!(bytes.try_into_mut().unwrap().capacity() < 100);
     }
 
     #[tokio::test]

@@ -46,6 +46,8 @@ pub struct CompactionReport {
     pub object: Option<ObjectName>,
     /// Rows of this many inline objects were read.
     pub inputs: usize,
+    /// Segments of them that were damaged.
+    pub damaged: usize,
     /// What became of the swap's entries.
     pub swap: SwapResult,
     pub next: Next,
@@ -111,6 +113,7 @@ impl CompactionTask {
         };
         let payloads = self.read(&batch).await?;
         let plan = plan(&batch.segments, &payloads);
+        report.damaged = plan.damaged.len();
         for segment in &plan.damaged {
             let partition = segment.partition.to_string();
             if let Some(suppressed) = logging::admit("compaction", "corrupt", &partition) {
