@@ -112,7 +112,7 @@ CASES = {
     # The gauge is gone every third minute, as at failovers.
     "LagTimeHigh": ([series("consumer_lag_seconds", "301 302 _ " * 5, f'{PARTITION}, {BILLING}')], "7m"),
     "ConsumerStopped": (
-        [series("consumer_last_commit_timestamp_seconds", "0x30", BILLING), series("consumer_lag", "1x30", f"{PARTITION}, {BILLING}")],
+        [series("consumer_last_commit_timestamp_seconds", "0x30", BILLING), series("consumer_lag_seconds", "60x30", f"{PARTITION}, {BILLING}")],
         "22m",
     ),
     "RebalanceStorm": ([series("consumer_rebalances_total", "0+2x30", BILLING)], "20m"),
@@ -199,6 +199,21 @@ def test_every_alert_fires_when_its_fault_is_there(tmp_path):
     play(tmp_path, [{"interval": "2m", "input_series": BURNING, "promql_expr_test": burns}], "20m")
     cost = fires("CostDoubled", "196h")
     play(tmp_path, [{"interval": "1h", "input_series": COST_DOUBLES, "promql_expr_test": [cost]}], "1h")
+
+
+def test_of_several_clusters_the_one_that_nobody_reports_is_named(tmp_path):
+    inputs = [
+        {"series": f'{name}{{job="streamhouse-{job}", instance="{instance}"}}', "values": "1x10"}
+        for name, job, instance in (
+            ("up", "north", "a"), ("up", "south", "b"), ("up", "south", "c"), ("streamhouse_agents_active", "north", "a"),
+        )
+    ]
+    firing = 'ALERTS{alertname="ClusterViewMissing", alertstate="firing"}'
+    labels = firing.replace("{", '{job="streamhouse-south", severity="warning", ')
+    tests = [{"interval": "1m", "input_series": inputs, "promql_expr_test": [
+        {"expr": firing, "eval_time": "3m", "exp_samples": [{"labels": labels, "value": 1}]},
+    ]}]
+    play(tmp_path, tests)
 
 
 def test_no_alert_fires_on_a_healthy_day(tmp_path):

@@ -234,3 +234,47 @@ async fn a_dropped_call_still_counts_its_attempt_and_its_time() {
     assert_eq!(house.counts(Operation::Put), (1, 0, 0));
     assert_eq!(house.metrics.object_store.latency(Operation::Put).count(), 1);
 }
+
+/// The object of the first line of level WARN.
+#[derive(Clone, Default)]
+struct Warned(Arc<Mutex<Option<String>>>);
+
+impl tracing::field::Visit for Warned {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "object_id" {
+            self.0.lock().get_or_insert_with(|| format!("{value:?}"));
+        }
+    }
+}
+
+impl tracing::Subscriber for Warned {
+    // As at the usual level of the log: no span is there to name the object.
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= tracing::Level::WARN
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+        tracing::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+    fn enter(&self, _: &tracing::Id) {}
+    fn exit(&self, _: &tracing::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_line_about_an_attempt_that_failed_names_its_object() {
+    let house = house();
+    house.inner.put(&key(), payload()).await.unwrap();
+    let warned = Warned::default();
+    let _logged = tracing::subscriber::set_default(warned.clone());
+    // A look: of each operation one line is written in ten seconds, and no other test here has it fail.
+    house.faulty.plan(Call::Get, Plan::RefuseBefore(503));
+    house.store.head(&key()).await.unwrap();
+    assert_eq!(warned.0.lock().as_deref(), Some("objects/a"));
+}

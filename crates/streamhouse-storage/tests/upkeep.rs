@@ -674,6 +674,59 @@ async fn orphans_show_their_bytes_until_they_are_deleted() {
     house.faulty.plan(Call::Delete, Plan::RefuseBefore(503));
     task.run_once().await.unwrap_err();
     assert_eq!(found.value(), 5);
+    // A look that was not allowed has seen nothing, which is not that nothing is there.
+    house.faulty.plan(Call::List, Plan::RefuseBefore(403));
+    task.run_once().await.unwrap_err();
+    assert_eq!(found.value(), 5);
     assert_eq!(task.run_once().await.unwrap().deleted, 1);
     assert_eq!(found.value(), 0);
+}
+
+#[tokio::test]
+async fn a_refused_deletion_does_not_end_the_look_for_orphans() {
+    let house = house().await;
+    for value in ["12345", "1234567"] {
+        let dead = house.start().await;
+        let key = key_of(&ObjectName {
+            incarnation: dead.incarnation(),
+            counter: 7,
+        });
+        house.faulty.put(&key, PutPayload::from(value)).await.unwrap();
+    }
+    let agent = house.start().await;
+    let found = Gauge::default();
+    let task = OrphansTask::new(agent.parts.clone(), options(), found.clone());
+    house.clock.advance(Duration::from_secs(31));
+    house.faulty.plan(Call::Delete, Plan::RefuseBefore(403));
+    task.run_once().await.unwrap_err();
+    assert_eq!(found.value(), 12, "what lies under both tombstones");
+    let report = task.run_once().await.unwrap();
+    assert_eq!((report.deleted, report.swept), (2, 2));
+    assert_eq!(found.value(), 0);
+}
+
+/// Else the alert TaskOverdue takes waiting for idleness.
+#[tokio::test]
+async fn a_long_grace_period_is_waited_for_in_half_hours_and_an_empty_one_not_at_all() {
+    let house = house().await;
+    let agent = house.start().await;
+    let patient = UpkeepOptions {
+        deleting_grace: Duration::from_secs(7_200),
+        ..options()
+    };
+    let deleting = DeletingTask::new(agent.parts.clone(), patient);
+    assert_eq!(deleting.run_once().await.unwrap().next, Next::Idle);
+    agent.commit_inline(&house, &[0], "a").await;
+    agent.compaction().0.run_once().await.unwrap();
+    house.metadata.delete_topic(house.topic).await.unwrap();
+    while !house.metadata.purge_deleted(100).await.unwrap() {}
+    let half_an_hour = Duration::from_secs(1_800);
+    for _ in 0..4 {
+        let report = deleting.run_once().await.unwrap();
+        assert_eq!((report.deleted, report.next), (0, Next::In(half_an_hour)));
+        house.clock.advance(half_an_hour);
+    }
+    house.clock.advance(Duration::from_millis(1));
+    let report = deleting.run_once().await.unwrap();
+    assert_eq!((report.deleted, report.next), (1, Next::Idle));
 }

@@ -48,7 +48,7 @@ impl ConsumerMetrics {
             ),
             errors: registry.family(
                 "streamhouse_consumer_errors_total",
-                "Fetches, commits, joins, syncs, heartbeats and offset look-ups refused; a label that the request lacks is empty.",
+                "Fetches, commits, joins, syncs, heartbeats and look-ups of committed offsets refused; a label that the request lacks is empty.",
                 (),
             ),
             known: RwLock::default(),

@@ -51,14 +51,14 @@ pub(super) fn register(cluster: &Cluster, registry: &Registry) {
     cluster.folding_gauge(
         registry,
         "streamhouse_consumer_lag",
-        "Records between a group's committed offset and the high watermark.",
+        "Records between a group's committed offset and the high watermark; markers of transactions count, as in Kafka's tools.",
         lag_keys,
         move |view| lags(&view.groups, series_max, |lag| lag.records as f64),
     );
     cluster.folding_gauge(
         registry,
         "streamhouse_consumer_lag_seconds",
-        "Age of the oldest record that a group has not consumed; 0 without lag.",
+        "Age of the oldest record that a group has not consumed; 0 where there is none, markers of transactions being none.",
         lag_keys,
         move |view| lags(&view.groups, series_max, |lag| lag.seconds),
     );

@@ -2,8 +2,8 @@
 //!
 //! Real traffic is the probe: whoever uses a component says when an attempt begins and how it ends. Only
 //! when somebody asks for readiness and the last success is older than five seconds is a registered probe
-//! run, so an idle agent costs nothing. Liveness depends on nothing but this process's own watches and can be
-//! answered while the runtime hangs.
+//! run, or when somebody looks at the metrics and a component is not well, so an idle agent costs nothing.
+//! Liveness depends on nothing but this process's own watches and can be answered while the runtime hangs.
 //!
 //! The rules are in `rules.rs`; serving them over HTTP is the server's.
 
@@ -352,6 +352,9 @@ impl Health {
         let watches = self.0.watches.lock();
         let report = |(name, watch): (&&'static str, &ProgressWatch)| {
             let stalled = watch.stalled_for();
+            let last = stalled
+                .map(|silent| (silent, Duration::ZERO))
+                .or(watch.last_stall());
             ComponentReport {
                 component: name,
                 state: if stalled.is_some() {
@@ -360,11 +363,11 @@ impl Health {
                     ComponentState::Ok
                 },
                 scope: Scope::Agent,
-                since_seconds: stalled.unwrap_or_default().as_secs(),
+                since_seconds: watch.in_state_for().as_secs(),
                 latency_seconds: watch.took().map(seconds),
                 last_success_age_seconds: Some(seconds(watch.since_progress())),
-                last_error: stalled.map(|silent| format!("no progress for {} s", silent.as_secs())),
-                last_error_age_seconds: stalled.map(|_| 0.0),
+                last_error: last.map(|(silent, _)| format!("no progress for {} s", silent.as_secs())),
+                last_error_age_seconds: last.map(|(_, ago)| seconds(ago)),
             }
         };
         watches.iter().map(report).collect()

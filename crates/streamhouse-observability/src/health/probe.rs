@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Access, Health, HealthHandle};
+use super::{Access, ComponentState, Health, HealthHandle};
 
 /// A component whose last success is younger than this is not probed.
 pub const SUCCESS_AGE_MAX: Duration = Duration::from_secs(5);
@@ -65,15 +65,40 @@ impl ProbeSlot {
 impl Health {
     /// Runs the probes that are due, before a readiness answer. Takes at most [`PROBE_TIMEOUT`].
     pub async fn probe_stale(&self) {
+        futures::future::join_all(self.due(|_| true)).await;
+    }
+
+    /// Starts the probes of what is not well and waits for none: the next look at the metrics sees what they
+    /// found. Else a component that nobody uses any more would stay failed for as long as only metrics are
+    /// asked for. What is well is left alone, so that an idle agent asks nothing of its stores.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn probe_unwell(&self) {
+        let due = self.due(|state| state != ComponentState::Ok);
+        if !due.is_empty() {
+            tokio::spawn(futures::future::join_all(due));
+        }
+    }
+
+    /// The probes that are due, of components in these states. Each takes its slot until it ends or is dropped.
+    fn due(&self, wanted: fn(ComponentState) -> bool) -> Vec<impl Future<Output = ()> + Send + use<>> {
         let now = (self.0.clock)();
-        let mut running = Vec::new();
+        let heard = now.saturating_sub(self.runtime_silence());
+        let mut due = Vec::new();
         for component in self.0.components.lock().values() {
-            let last_success = component.track.lock().last_success();
+            let (state, last_success) = {
+                let track = component.track.lock();
+                (track.state(heard), track.last_success())
+            };
+            if !wanted(state) {
+                continue;
+            }
             if let Some(probe) = component.probe.begin(now, last_success) {
-                running.push(self.run_probe(&HealthHandle(component.clone()), probe));
+                due.push(self.run_probe(&HealthHandle(component.clone()), probe));
             }
         }
-        futures::future::join_all(running).await;
+        due
     }
 
     fn run_probe(

@@ -121,6 +121,33 @@ fn queued_work_without_progress_for_a_minute_fails_liveness_and_readiness() {
 }
 
 #[test]
+fn a_stall_says_since_when_and_is_remembered_after_its_end() {
+    let (health, seconds) = health();
+    let watch = health.watch("writer", WRITER_STALL_MAX);
+    health.running();
+    let told = |at: u64| {
+        seconds.store(at, Relaxed);
+        let report = health.live().components.remove(0);
+        (
+            report.since_seconds,
+            report.last_error,
+            report.last_error_age_seconds,
+        )
+    };
+    assert_eq!(told(500), (500, None, None));
+    watch.set_queued(1);
+    assert_eq!(told(559), (559, None, None), "a long idleness was no stall");
+    let error = |seconds: u64| Some(format!("no progress for {seconds} s"));
+    assert_eq!(told(560), (0, error(60), Some(0.0)));
+    assert_eq!(told(580), (20, error(80), Some(0.0)));
+    watch.set_queued(0);
+    assert_eq!(told(587), (7, error(80), Some(7.0)));
+    watch.set_queued(1);
+    watch.progress();
+    assert_eq!(told(590), (10, error(80), Some(10.0)));
+}
+
+#[test]
 fn a_report_serialises_to_status_and_components_sorted_by_name() {
     let (health, seconds) = health();
     let metadata = health.component("metadata");
@@ -317,6 +344,40 @@ async fn a_probe_writes_only_after_a_write_failed() {
     seconds.store(30, Relaxed);
     health.probe_stale().await;
     assert_eq!(*probe.0.lock(), [Access::Read, Access::Write, Access::Read]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_at_the_metrics_probes_what_is_not_well_and_nothing_else() {
+    let (health, seconds) = health();
+    let metrics = Metrics::new(MetricsOptions::default());
+    health.export_to(&metrics);
+    let (store, metadata) = (health.component("object_store"), health.component("metadata"));
+    let (of_store, of_metadata) = (Arc::new(AskedFor(Mutex::default())), probe(|| Some(Ok(()))));
+    store.set_probe(of_store.clone());
+    metadata.set_probe(of_metadata.clone());
+    store.success();
+    metadata.success();
+    health.running();
+    // What a scrape does; then the time until the next one.
+    let scraped = async |at: u64| {
+        seconds.store(at, Relaxed);
+        let before = tokio::time::Instant::now();
+        health.probe_unwell();
+        let text = metrics.render();
+        assert_eq!(before.elapsed(), Duration::ZERO, "a scrape waits for no probe");
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        text.contains("streamhouse_health_component{component=\"object_store\"} 1\n")
+    };
+    assert!(scraped(600).await);
+    assert!(of_store.0.lock().is_empty(), "an idle agent asks nothing");
+    store.begin(Access::Write).failed("refused");
+    assert!(!scraped(615).await, "nobody has used it for too long");
+    assert!(
+        scraped(630).await,
+        "the probe of the scrape before has shown that it is well"
+    );
+    assert_eq!(*of_store.0.lock(), [Access::Write]);
+    assert_eq!(of_metadata.runs.load(Relaxed), 0);
 }
 
 #[tokio::test(start_paused = true)]

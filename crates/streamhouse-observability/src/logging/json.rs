@@ -13,6 +13,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
+use super::plain::bound;
+
 pub(super) struct FlatJson;
 
 impl<S> FormatEvent<S, JsonFields> for FlatJson
@@ -31,7 +33,12 @@ where
             let text = extensions
                 .get::<FormattedFields<JsonFields>>()
                 .map_or("", |fields| fields.as_str());
-            if let Ok(Value::Object(of_span)) = serde_json::from_str(text) {
+            if let Ok(Value::Object(mut of_span)) = serde_json::from_str(text) {
+                for (_, value) in &mut of_span {
+                    if let Value::String(text) = value {
+                        bound(text);
+                    }
+                }
                 fields.extend(of_span);
             }
         }
@@ -76,7 +83,10 @@ struct Fields {
 }
 
 impl Fields {
-    fn put(&mut self, field: &Field, value: Value) {
+    fn put(&mut self, field: &Field, mut value: Value) {
+        if let Value::String(text) = &mut value {
+            bound(text);
+        }
         if field.name() == "message" {
             self.message = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         } else {

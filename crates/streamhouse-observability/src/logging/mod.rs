@@ -7,11 +7,14 @@
 //! Lines of other people's code below INFO are never written, whatever the filter says: what an HTTP client or a
 //! TLS library tells of its requests holds signatures and tokens.
 //!
-//! `level` changes the filter while the process runs, `once` holds repeats back, `writer` is the way out.
+//! `level` changes the filter while the process runs, `once` holds repeats back, `plain` and `json` make the lines,
+//! `panics` brings panics among them, `writer` is the way out.
 
 mod json;
 mod level;
 mod once;
+mod panics;
+mod plain;
 mod repeat;
 #[cfg(test)]
 mod tests;
@@ -32,6 +35,8 @@ use crate::families::{LogEventMetrics, LogLevel, Metrics};
 use json::FlatJson;
 pub use level::LevelControl;
 pub use once::{admit, admit_client, milliseconds, remembered_name};
+pub use panics::log_panics;
+use plain::PlainFields;
 pub use repeat::{REPEAT_WINDOW, RepeatGate};
 use writer::{LINES_MAX, LineSender};
 
@@ -190,6 +195,7 @@ where
 {
     match format {
         LogFormat::Human => fmt::layer()
+            .fmt_fields(PlainFields)
             .with_ansi(colours)
             .with_writer(sender.clone())
             .boxed(),

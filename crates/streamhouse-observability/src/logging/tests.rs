@@ -110,6 +110,55 @@ fn a_newline_in_a_field_does_not_make_a_second_json_line() {
 }
 
 #[test]
+fn a_value_with_a_line_in_it_forges_none_in_the_log_for_people() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let forged = "c\n2026-01-01T00:00:00.000000Z ERROR streamhouse: all is lost\r\u{1b}[2J\u{85}x\u{7f}";
+    let text = logged("info", LogFormat::Human, &metrics, || {
+        let span = tracing::info_span!("request", client_id = %forged);
+        let _in_span = span.enter();
+        tracing::warn!(fault = %forged, error = ?forged, "refused {forged}");
+    });
+    let line = text.strip_suffix('\n').unwrap();
+    assert!(!line.contains(char::is_control), "{line:?}");
+    let escaped = "c\\n2026-01-01T00:00:00.000000Z ERROR streamhouse: all is lost\\r\\x1b[2J\\u{85}x\\x7f";
+    for shown in ["client_id=", "refused ", "fault="] {
+        assert!(line.contains(&format!("{shown}{escaped}")), "{shown} in {line}");
+    }
+}
+
+#[test]
+fn a_panic_is_an_error_in_the_log_with_its_place_and_text() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    log_panics();
+    let text = logged("info", LogFormat::Json, &metrics, || {
+        let panicked = std::panic::catch_unwind(|| panic!("number {}", 7));
+        assert!(panicked.is_err());
+    });
+    let line: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&line["level"], &line["error"], &line["message"]),
+        (&json!("ERROR"), &json!("number 7"), &json!("a thread panicked"))
+    );
+    assert!(line["location"].as_str().unwrap().contains("tests.rs:"), "{text}");
+    assert_eq!(metrics.log_events.events(LogLevel::Error).value(), 1);
+}
+
+#[test]
+fn a_value_without_end_is_cut_in_both_formats() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let long = "é".repeat(plain::VALUE_BYTES_MAX);
+    for format in [LogFormat::Human, LogFormat::Json] {
+        let text = logged("info", format, &metrics, || {
+            let span = tracing::info_span!("request", client_id = long);
+            let _in_span = span.enter();
+            tracing::warn!(member = %long, partition = 7, "refused");
+        });
+        assert!(text.len() < 2 * plain::VALUE_BYTES_MAX + 400, "{}", text.len());
+        assert!(text.contains("é…") && text.contains('7'), "{text}");
+    }
+}
+
+#[test]
 fn a_filter_and_a_format_that_do_not_parse_are_refused_by_name() {
     let metrics = Metrics::new(MetricsOptions::default());
     let options = LogOptions {

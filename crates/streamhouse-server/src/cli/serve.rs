@@ -81,6 +81,8 @@ fn serve(config: Config) -> Result<(), ProcessError> {
         Some(traces) => logging::init_with_traces(&options, &metrics, traces)?,
         None => logging::init(&options, &metrics)?,
     };
+    // Of a task that panics nobody else might hear: whoever started it may have let it go.
+    logging::log_panics();
     let health = Health::new();
     health.start_watchdog()?;
 

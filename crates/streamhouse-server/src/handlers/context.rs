@@ -107,8 +107,10 @@ pub struct RequestContext {
     pub software: ConnectionSoftware,
     /// When its last byte had been read.
     pub read_at: Instant,
-    /// How long it waited for room in the in-flight budget.
+    /// How long it waited for room in the in-flight budget …
     pub waited: Duration,
+    /// … and how much of that while it was being read.
+    pub waited_before_read: Duration,
     /// Our number for the request, for logs and error messages.
     pub correlation: u64,
     /// Ends with the context: when the answer was written or given up.
@@ -164,6 +166,7 @@ impl RequestContext {
         match fault {
             TransactionFault::Group(fault) => self.report_group(fault),
             TransactionFault::Refused(TransactionError::Store(error)) => self.report(error),
+            TransactionFault::Refused(TransactionError::MarkersFull) => self.report(fault),
             _ => {
                 request_log::mistake(self, fault);
             }
@@ -179,6 +182,9 @@ impl RequestContext {
     pub fn report_group(&self, fault: &GroupFault) {
         match fault {
             GroupFault::Store(_) | GroupFault::StoreUnknown(_) => self.report(fault),
+            GroupFault::MemberIdRequired(_) | GroupFault::RebalanceInProgress => {
+                request_log::step(self, fault);
+            }
             _ => {
                 request_log::mistake(self, fault);
             }

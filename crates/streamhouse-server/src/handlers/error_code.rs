@@ -409,6 +409,13 @@ pub fn consumer_error(code: i16) -> Option<ConsumerErrorType> {
     })
 }
 
+/// Steps of the protocol that are told as errors: every first join learns its id this way, every member that a
+/// rebalance is under way. Nobody has made a mistake.
+const STEPS: [ResponseError; 2] = [
+    ResponseError::MemberIdRequired,
+    ResponseError::RebalanceInProgress,
+];
+
 /// Whose fault a code is, for the count of requests by outcome.
 #[must_use]
 pub fn outcome(code: i16) -> ApiOutcome {
@@ -420,7 +427,7 @@ pub fn outcome(code: i16) -> ApiOutcome {
         ResponseError::CoordinatorNotAvailable,
         ResponseError::CoordinatorLoadInProgress,
     ];
-    if code == NONE {
+    if code == NONE || STEPS.iter().any(|step| step.code() == code) {
         ApiOutcome::Ok
     } else if OURS.iter().any(|ours| ours.code() == code) {
         ApiOutcome::ServerError
@@ -450,5 +457,22 @@ mod tests {
             .collect();
         // A client that asks one of several agents only learns where its coordinator is.
         assert_eq!(theirs, [ResponseError::NotCoordinator.code()]);
+    }
+
+    #[test]
+    fn a_step_of_the_protocol_is_neither_a_failed_request_nor_a_refused_consumer() {
+        for fault in [
+            GroupFault::MemberIdRequired("m".to_owned()),
+            GroupFault::RebalanceInProgress,
+        ] {
+            let code = group(&fault).code();
+            assert_eq!(
+                (outcome(code), consumer_error(code)),
+                (ApiOutcome::Ok, None),
+                "{fault}"
+            );
+        }
+        let refused = group(&GroupFault::UnknownMember).code();
+        assert_eq!(outcome(refused), ApiOutcome::ClientError);
     }
 }

@@ -97,7 +97,10 @@ async fn list(
     if partition.is_none() && known.is_some() {
         // The topic may have grown since it was remembered.
         let read = agent.topics.read(std::slice::from_ref(key)).await;
-        let read = read.map_err(|error| error_code::store(&error).code())?;
+        let read = read.map_err(|error| {
+            context.report(&error);
+            error_code::store(&error).code()
+        })?;
         partition = read
             .into_iter()
             .flatten()

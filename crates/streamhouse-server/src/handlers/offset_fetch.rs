@@ -11,6 +11,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use streamhouse_metadata::model::group::GroupOffset;
+use streamhouse_metadata::store::StoreError;
 
 use super::context::RequestContext;
 use super::error_code::{self, NONE, RequestFault};
@@ -94,12 +95,11 @@ async fn may_read(context: &RequestContext, group: &str, (member, epoch): (&str,
 /// The offsets asked for, or all there are.
 async fn find(context: &RequestContext, group: &str, wanted: Wanted) -> Result<Found, i16> {
     if group.is_empty() {
-        return Err(error_code::request_fault(&RequestFault::GroupId).code());
+        let code = error_code::request_fault(&RequestFault::GroupId).code();
+        context.count_refused(None, None, code);
+        return Err(code);
     }
-    let failed = |error| {
-        context.report(&error);
-        error_code::store(&error).code()
-    };
+    let failed = |error| failed(context, group, &error);
     let metadata = &context.agent.metadata;
     let Some(wanted) = wanted else {
         return all(context, group).await;
@@ -144,11 +144,16 @@ async fn find(context: &RequestContext, group: &str, wanted: Wanted) -> Result<F
     Ok(found.collect())
 }
 
+/// The store did not tell: logged, counted, and what the client is told.
+fn failed(context: &RequestContext, group: &str, error: &StoreError) -> i16 {
+    context.report(error);
+    let code = error_code::store(error).code();
+    context.count_refused(None, Some(group), code);
+    code
+}
+
 async fn all(context: &RequestContext, group: &str) -> Result<Found, i16> {
-    let failed = |error| {
-        context.report(&error);
-        error_code::store(&error).code()
-    };
+    let failed = |error| failed(context, group, &error);
     let metadata = &context.agent.metadata;
     let offsets = metadata.group_offsets(group, None).await.map_err(failed)?;
     let mut ids: Vec<_> = offsets.iter().map(|offset| offset.partition.topic).collect();

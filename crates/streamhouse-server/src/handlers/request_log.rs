@@ -1,9 +1,9 @@
 //! What the log says of a request once it has its answer: a line at DEBUG, and one at WARN if it was slow.
 //!
-//! A produce is slow by the clock of its client: from read to answer written. Of a fetch the time it was
-//! allowed to wait does not count; joins and syncs wait for others by design and are never slow. With the
-//! log at its usual level a fast request costs two comparisons here. Mistakes of clients are DEBUG, and
-//! WARN once per client and minute. `docs/logging.md` explains the fields.
+//! A produce is slow by the clock of its client: from read to answer written, and as long as the budget kept it from
+//! being read. Of a fetch the time it was allowed to wait does not count; joins and syncs wait for others by design and
+//! are never slow. With the log at its usual level a fast request costs two comparisons here. Mistakes of clients are
+//! DEBUG, and WARN once per client and minute. `docs/logging.md` explains the fields.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -46,7 +46,8 @@ pub fn produced(
     journey: &Journey,
     (answered_at, written_at): (Instant, Instant),
 ) {
-    let took = written_at - context.read_at;
+    // Who held it back while it was being read was we.
+    let took = context.waited_before_read + (written_at - context.read_at);
     let head = &context.head;
     let span = &context.span;
     span.record("outcome", outcome.as_str());
@@ -126,6 +127,19 @@ pub fn answered(context: &RequestContext, outcome: ApiOutcome, may_wait: Duratio
 fn is_slow(context: &RequestContext, took: Duration) -> bool {
     let threshold = context.agent.settings.slow_request;
     took >= threshold && !threshold.is_zero()
+}
+
+/// What the protocol tells as an error although nobody has done anything wrong.
+pub fn step(context: &RequestContext, fault: &dyn Display) {
+    let head = &context.head;
+    tracing::debug!(
+        api = ?head.api,
+        correlation_id = %context.correlation_id(),
+        kafka_correlation_id = head.correlation_id,
+        client_id = head.client_id.as_deref().unwrap_or_default(),
+        %fault,
+        "to be asked again"
+    );
 }
 
 /// What a client does wrong is its own business; whoever runs it may want to know once.

@@ -63,6 +63,7 @@ async fn metrics(
     Extension(cut): Extension<Cut>,
     headers: HeaderMap,
 ) -> Response<Body> {
+    state.health.probe_unwell();
     state.metrics.refresh_cluster_view().await;
     let text = state.metrics.exposition();
     let (body, is_gzip) = state.scrapes.body(&text, accepts_gzip(&headers), cut);

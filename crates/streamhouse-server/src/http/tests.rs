@@ -172,6 +172,34 @@ fn health_answers_follow_the_agent_through_its_life() {
     assert_eq!(all(), [200, 200, 503, 503]);
 }
 
+struct Answers;
+
+#[async_trait::async_trait]
+impl streamhouse_observability::health::Probe for Answers {
+    async fn probe(&self, _: streamhouse_observability::health::Access) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[test]
+fn scrapes_alone_find_out_that_what_had_failed_is_well_again() {
+    let running = start();
+    running.state.health.export_to(&running.state.metrics);
+    let store = running.state.health.component("object_store");
+    store.set_probe(Arc::new(Answers));
+    store.down("connection refused");
+    let is = |value: &str| {
+        let answer = ask(running.address, "GET /metrics", "");
+        let line = format!("streamhouse_health_component{{component=\"object_store\"}} {value}\n");
+        answer.text().contains(&line)
+    };
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while !is("1") {
+        assert!(std::time::Instant::now() < deadline, "it stays failed");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn a_stalled_writer_fails_liveness() {
     let clock = Arc::new(std::sync::atomic::AtomicU64::new(0));

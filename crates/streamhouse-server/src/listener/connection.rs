@@ -23,6 +23,7 @@ use tracing::{Instrument as _, Span};
 
 use super::frames::{Frame, FrameError, FrameReader, Limits};
 use super::guard::{self, RequestError};
+use super::on_panic::OnPanic;
 use crate::consumption::Fetching;
 use crate::handlers::context::{Agent, Principal, RequestContext};
 use crate::handlers::response::Response;
@@ -44,6 +45,20 @@ pub struct Shared {
     pub limits: Limits,
     pub apis: Vec<(ApiKey, ApiMetrics)>,
     pub correlation: AtomicU64,
+}
+
+impl Shared {
+    fn count(&self, api: ApiKey, outcome: ApiOutcome, read_at: Instant, now: Instant) {
+        if let Some((_, metrics)) = self.apis.iter().find(|(known, _)| *known == api) {
+            metrics.requests(outcome).inc();
+            metrics.seconds.observe(now - read_at);
+        }
+    }
+
+    /// Counts the request if what is done for it panics: its connection ends, and nobody else gets to know.
+    fn in_hand(self: Arc<Self>, api: ApiKey, read_at: Instant) -> OnPanic<impl FnMut()> {
+        OnPanic(move || self.count(api, ApiOutcome::ServerError, read_at, Instant::now()))
+    }
 }
 
 /// An answer to be written, in order.
@@ -213,6 +228,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             }
             Err(error) => return Err(error.into()),
         };
+        let _in_hand = self.shared.clone().in_hand(api, frame.read_at);
         let (head, body) = guard::header(&frame.bytes, api)?;
         let mut context = RequestContext {
             agent: self.shared.agent.clone(),
@@ -223,6 +239,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             head,
             read_at: frame.read_at,
             waited: Duration::ZERO,
+            waited_before_read: frame.waited,
             correlation: self.shared.correlation.fetch_add(1, Ordering::Relaxed),
             span: Span::none(),
         };
@@ -324,6 +341,10 @@ struct Writer<W> {
 impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn run(mut self) {
         while let Some(answer) = self.queue.recv().await {
+            let _in_hand = match &answer {
+                Answer::Ready(_) => None,
+                Answer::Produce(_, read_at) => Some(self.shared.clone().in_hand(ApiKey::Produce, *read_at)),
+            };
             let ready = match answer {
                 Answer::Ready(ready) => Some(ready),
                 Answer::Produce(pending, read_at) => match pending.answer_in_span().await {
@@ -334,7 +355,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                     }),
                     // Its client wants no answer.
                     Ok(None) => {
-                        self.count(ApiKey::Produce, ApiOutcome::Ok, read_at, Instant::now());
+                        self.shared
+                            .count(ApiKey::Produce, ApiOutcome::Ok, read_at, Instant::now());
                         None
                     }
                     Err(error) => {
@@ -344,7 +366,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                             HandleError::Encode(_) => ApiOutcome::ServerError,
                             HandleError::Request(_) => ApiOutcome::ClientError,
                         };
-                        self.count(ApiKey::Produce, outcome, read_at, Instant::now());
+                        self.shared
+                            .count(ApiKey::Produce, outcome, read_at, Instant::now());
                         break;
                     }
                 },
@@ -378,19 +401,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 if let Some(after) = ready.response.after {
                     after(now);
                 }
-                self.count(ready.api, ready.response.outcome, ready.read_at, now);
+                self.shared
+                    .count(ready.api, ready.response.outcome, ready.read_at, now);
             }
             self.done.send_modify(|done| *done += 1);
         }
         // Ends the reading half too, where it still waits for the client.
         let _ = self.io.shutdown().await;
-    }
-
-    fn count(&self, api: ApiKey, outcome: ApiOutcome, read_at: Instant, now: Instant) {
-        if let Some((_, metrics)) = self.shared.apis.iter().find(|(known, _)| *known == api) {
-            metrics.requests(outcome).inc();
-            metrics.seconds.observe(now - read_at);
-        }
     }
 }
 

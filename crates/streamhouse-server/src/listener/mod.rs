@@ -2,7 +2,7 @@
 //!
 //! `frames` cuts the stream, `budget` bounds its memory and `responses` that of the answers, `guard` and
 //! `wire` read what strangers wrote, `connection` keeps the order, `pulse` shows health that connections are
-//! accepted. Here: how many connections there may
+//! accepted, `on_panic` counts a request that a panic ended. Here: how many connections there may
 //! be, and how they end. Accepting goes on whatever fails: running out of descriptors costs the newcomer
 //! its connection, not the listener its life.
 
@@ -10,6 +10,7 @@ pub mod budget;
 pub mod connection;
 pub mod frames;
 pub mod guard;
+mod on_panic;
 mod pulse;
 pub mod responses;
 pub mod wire;

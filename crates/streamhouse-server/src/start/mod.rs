@@ -126,6 +126,8 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         health,
         stop,
     } = house;
+    // Before anything is waited for: a store that is down at the start has to show.
+    health.export_to(&metrics);
     let heartbeat = health.start_heartbeat(&metrics);
     let metadata_health = health.component("metadata");
     let objects_health = health.component("object_store");
@@ -429,7 +431,6 @@ fn message_limits(config: &Config) -> MessageLimits {
 // --- what is watched ------------------------------------------------------------------------------
 
 fn observe(metrics: &Arc<Metrics>, health: &Health, agent: &Arc<Agent>) {
-    health.export_to(metrics);
     metrics.watch_runtime(&tokio::runtime::Handle::current());
     let writer = agent.writer.clone();
     metrics.register_flush_oldest(move || writer.oldest().unwrap_or_default());

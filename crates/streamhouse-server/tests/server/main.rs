@@ -13,6 +13,7 @@ mod telemetry;
 
 mod metrics;
 mod metrics_reference;
+mod observed;
 mod ordering;
 mod reading;
 mod stuck;

@@ -146,13 +146,13 @@ impl Context {
             object_id = object.map(tracing::field::display),
             error_type = Empty,
         );
-        let run = self.attempts(operation, patience, judge, attempt);
+        let run = self.attempts((operation, object), patience, judge, attempt);
         run.instrument(span).await
     }
 
     async fn attempts<T, F: Future<Output = Result<T>>>(
         &self,
-        operation: Operation,
+        (operation, object): (Operation, Option<&Path>),
         patience: Patience,
         judge: impl Fn(&Error) -> Fault,
         mut attempt: impl FnMut() -> F,
@@ -201,6 +201,7 @@ impl Context {
             if let Some(suppressed) = logging::admit("object_store", operation.as_str(), "") {
                 tracing::warn!(
                     %operation,
+                    object_id = object.map(tracing::field::display),
                     error_type = "retry",
                     %error,
                     pause_ms = logging::milliseconds(pause),

@@ -3,8 +3,12 @@
 //! Invariant: a key goes after the grace period, so that a reader which looked the object up before
 //! still finds it; the row goes after the key, so that a crash between them repeats the deletion
 //! instead of forgetting it.
+//!
+//! While objects wait for a long grace period to pass, the task looks every half hour all the same: whoever sees
+//! that there is work must see that it is being looked after. Where nothing waits it asks nothing.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
@@ -17,6 +21,8 @@ use crate::object::key_of;
 
 /// Objects deleted in one run.
 const RUN_OBJECTS_MAX: u32 = 500;
+/// Between two looks while anything waits. The alert TaskOverdue wants a success in an hour.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30 * 60);
 
 pub struct DeletingTask {
     parts: UpkeepParts,
@@ -56,7 +62,7 @@ impl DeletingTask {
                     // A row marked in this very millisecond counts as older in the next one only.
                     Some(first) => {
                         let rest = until(now, first.since, self.options.deleting_grace);
-                        Next::In(rest + std::time::Duration::from_millis(1))
+                        Next::In((rest + Duration::from_millis(1)).min(LOOK_INTERVAL_MAX))
                     }
                     None => Next::Idle,
                 }

@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use futures::TryStreamExt as _;
 use futures::{StreamExt as _, stream};
+use object_store::Error;
 use object_store::path::Path;
 use streamhouse_metadata::ids::{IncarnationId, ObjectName, StoreTime};
 use streamhouse_observability::Gauge;
@@ -26,8 +27,15 @@ const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(24 * 60 
 pub struct OrphansTask {
     parts: UpkeepParts,
     options: UpkeepOptions,
-    /// Bytes of orphans that were found and are still there.
+    /// Bytes of orphans that the last whole look found and could not delete.
     found_bytes: Gauge,
+}
+
+/// One tombstone's prefix.
+#[derive(Default)]
+struct Sweep {
+    deleted: usize,
+    left_bytes: u64,
 }
 
 /// What one run did.
@@ -48,7 +56,8 @@ impl OrphansTask {
         }
     }
 
-    /// Sweeps every tombstone that is due.
+    /// Sweeps every tombstone that is due. A deletion that is refused ends the deleting, not the looking: what is
+    /// left is known as a whole, or stays as it was known before.
     pub async fn run_once(&self) -> Result<OrphansReport, UpkeepError> {
         let metadata = &self.parts.metadata;
         let now = metadata.now().await?;
@@ -56,12 +65,21 @@ impl OrphansTask {
             .tombstones(before(now, self.options.put_deadline))
             .await?;
         let mut report = OrphansReport::default();
-        // What an earlier run could not delete is found again.
-        self.found_bytes.set(0);
+        let mut left_bytes = 0;
+        let mut refused = None;
         for (incarnation, from) in due {
-            report.deleted += self.sweep(incarnation, from).await?;
-            metadata.swept(incarnation, now).await?;
-            report.swept += 1;
+            let sweep = self.sweep(incarnation, from, &mut refused).await?;
+            report.deleted += sweep.deleted;
+            left_bytes += sweep.left_bytes;
+            if refused.is_none() {
+                metadata.swept(incarnation, now).await?;
+                report.swept += 1;
+            }
+        }
+        // Tombstones that were not due had nothing left when they were swept.
+        self.found_bytes.set(left_bytes);
+        if let Some(error) = refused {
+            return Err(error.into());
         }
         // One fenced a moment ago is due when the PUT deadline has passed. Beyond that the one look a day
         // is the only thing that upkeep does unasked: the store answers it without listing anything when
@@ -74,8 +92,14 @@ impl OrphansTask {
         Ok(report)
     }
 
-    /// Deletes the unnamed keys of a tombstone from counter `from` on; their number.
-    async fn sweep(&self, incarnation: IncarnationId, from: u64) -> Result<usize, UpkeepError> {
+    /// Deletes the unnamed keys of a tombstone from counter `from` on. Once a deletion was `refused`, only counts
+    /// them: each of the others would most likely cost the same time for the same answer.
+    async fn sweep(
+        &self,
+        incarnation: IncarnationId,
+        from: u64,
+        refused: &mut Option<Error>,
+    ) -> Result<Sweep, UpkeepError> {
         let prefix = prefix_of(incarnation);
         let listing = match from.checked_sub(1) {
             Some(counter) => {
@@ -89,7 +113,7 @@ impl OrphansTask {
             std::future::ready(Ok(name.map(|name| (name.counter, meta.size))))
         });
         let mut chunks = listed.try_chunks(CHUNK_KEYS);
-        let mut deleted = 0;
+        let mut sweep = Sweep::default();
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|error| error.1)?;
             let counters: Vec<u64> = chunk.iter().map(|(counter, _)| *counter).collect();
@@ -99,17 +123,26 @@ impl OrphansTask {
             let sizes: HashMap<Path, u64> = orphans
                 .map(|(counter, size)| (key_of(&ObjectName { incarnation, counter }), size))
                 .collect();
-            self.found_bytes.add(sizes.values().sum::<u64>());
+            sweep.left_bytes += sizes.values().sum::<u64>();
+            if refused.is_some() {
+                continue;
+            }
             let keys: Vec<_> = sizes.keys().cloned().map(Ok).collect();
-            let deleting = self.parts.objects.delete_stream(stream::iter(keys).boxed());
-            deleted += deleting
-                .try_fold(0, |count, key| {
-                    tracing::info!(object_id = %key, "an orphan was deleted");
-                    self.found_bytes.sub(sizes.get(&key).copied().unwrap_or(0));
-                    std::future::ready(Ok(count + 1))
-                })
-                .await?;
+            let mut deleting = self.parts.objects.delete_stream(stream::iter(keys).boxed());
+            while let Some(result) = deleting.next().await {
+                match result {
+                    Ok(key) => {
+                        tracing::info!(object_id = %key, "an orphan was deleted");
+                        sweep.left_bytes -= sizes.get(&key).copied().unwrap_or(0);
+                        sweep.deleted += 1;
+                    }
+                    Err(error) => {
+                        *refused = Some(error);
+                        break;
+                    }
+                }
+            }
         }
-        Ok(deleted)
+        Ok(sweep)
     }
 }

@@ -429,7 +429,9 @@ pub(super) fn refuse(metrics: &Metrics, mut pending: Pending, error: &AppendErro
 }
 
 impl AppendError {
-    fn classes(&self) -> (BatchCount, ProducerErrorType) {
+    /// Whose fault it is and of which kind, as it is counted.
+    #[must_use]
+    pub fn classes(&self) -> (BatchCount, ProducerErrorType) {
         use streamhouse_metadata::model::commit::AppendRefusal as Refusal;
         match self {
             Self::Refused(Refusal::UnknownPartition) => {

@@ -25,7 +25,7 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::protocol::StrBytes;
 use streamhouse_metadata::model::commit::BatchTransaction;
 use streamhouse_metadata::model::quota::QuotaKey;
-use streamhouse_observability::families::{ApiOutcome, ProducerErrorType, Stage, TopicMetrics};
+use streamhouse_observability::families::{ApiOutcome, BatchCount, ProducerErrorType, Stage, TopicMetrics};
 use streamhouse_storage::batch::{self, Admission, Codec};
 use streamhouse_storage::writer::{Append, AppendError, Appended, PartitionHandles, PendingAppend};
 use tokio::time::Instant;
@@ -82,6 +82,7 @@ enum Slot {
     Appended,
     Refused {
         code: i16,
+        outcome: ApiOutcome,
         message: StrBytes,
     },
 }
@@ -129,6 +130,7 @@ pub async fn admit(
                     refused(&agent, counted, &refusal);
                     Slot::Refused {
                         code: refusal.code,
+                        outcome: outcome_of(refusal.counted.outcome()),
                         message: context.explain(&refusal.message),
                     }
                 }
@@ -171,6 +173,15 @@ struct Refusal {
     code: i16,
     counted: ProducerErrorType,
     message: String,
+}
+
+/// A batch's fate as the request's.
+fn outcome_of(batch: BatchCount) -> ApiOutcome {
+    match batch {
+        BatchCount::Ok | BatchCount::Duplicate => ApiOutcome::Ok,
+        BatchCount::ClientError => ApiOutcome::ClientError,
+        BatchCount::ServerError => ApiOutcome::ServerError,
+    }
 }
 
 fn refused(agent: &Agent, topic: Option<&Arc<TopicMetrics>>, refusal: &Refusal) {
@@ -348,26 +359,29 @@ impl Pending {
             let mut all_well = !topic.partitions.is_empty();
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for (index, slot) in topic.partitions {
-                let response = match slot {
-                    Slot::Refused { code, message } => refused_response(index, code, message),
+                // By what it was, not by the code it is told with: one code may stand for both sides' faults.
+                let (response, of_batch) = match slot {
+                    Slot::Refused {
+                        code,
+                        outcome,
+                        message,
+                    } => (refused_response(index, code, message), outcome),
                     Slot::Appended => match results.next().unwrap_or(Err(AppendError::Stopping)) {
-                        Ok(appended) => appended_response(index, &appended),
+                        Ok(appended) => (appended_response(index, &appended), ApiOutcome::Ok),
                         Err(error) => {
-                            match &error {
-                                AppendError::Refused(refusal) => request_log::mistake(&context, refusal),
-                                error => request_log::failure(&context, name, error),
+                            let of_batch = outcome_of(error.classes().0);
+                            match of_batch {
+                                ApiOutcome::ServerError => request_log::failure(&context, name, &error),
+                                _ => request_log::mistake(&context, &error),
                             }
-                            refused_response(
-                                index,
-                                error_code::transactional_append(&error, generic).code(),
-                                context.explain(&error),
-                            )
+                            let code = error_code::transactional_append(&error, generic).code();
+                            (refused_response(index, code, context.explain(&error)), of_batch)
                         }
                     },
                 };
+                outcome = super::response::worse(outcome, of_batch);
                 if response.error_code != NONE {
                     all_well = false;
-                    outcome = super::response::worse(outcome, error_code::outcome(response.error_code));
                     failure.get_or_insert_with(|| response.error_message.clone());
                 }
                 partitions.push(response);
@@ -490,6 +504,28 @@ mod tests {
         release_frame(&mut appends, frame_bytes(bytes.len()));
         assert_eq!(appends[0].batch.bytes, bytes);
         appends[0].batch.bytes.as_ptr() == bytes.as_ptr()
+    }
+
+    #[test]
+    fn no_room_for_markers_is_our_fault_although_its_code_is_told_to_clients_who_were_too_fast_too() {
+        use streamhouse_metadata::model::commit::AppendRefusal;
+        let ours = AppendError::Refused(AppendRefusal::MarkersFull);
+        let theirs = AppendError::Refused(AppendRefusal::OutOfOrder { expected: 1, got: 2 });
+        assert_eq!(outcome_of(ours.classes().0), ApiOutcome::ServerError);
+        assert_eq!(outcome_of(theirs.classes().0), ApiOutcome::ClientError);
+        for error in [
+            AppendError::TimedOut,
+            AppendError::Storage,
+            AppendError::Fenced,
+            AppendError::Stopping,
+        ] {
+            let code = error_code::append(&error).code();
+            assert_eq!(
+                outcome_of(error.classes().0),
+                error_code::outcome(code),
+                "{error}"
+            );
+        }
     }
 
     #[test]
