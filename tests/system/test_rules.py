@@ -209,10 +209,18 @@ def test_of_several_clusters_the_one_that_nobody_reports_is_named(tmp_path):
         )
     ]
     firing = 'ALERTS{alertname="ClusterViewMissing", alertstate="firing"}'
-    labels = firing.replace("{", '{job="streamhouse-south", severity="warning", ')
-    tests = [{"interval": "1m", "input_series": inputs, "promql_expr_test": [
-        {"expr": firing, "eval_time": "3m", "exp_samples": [{"labels": labels, "value": 1}]},
-    ]}]
+
+    def of_job(job: str) -> list[dict]:
+        return [{"labels": firing.replace("{", f'{{job="{job}", severity="warning", '), "value": 1}]
+
+    alone = [series for series in inputs if "north" in series["series"] and series["series"].startswith("up")]
+    nobody = [{"labels": firing.replace("{", '{severity="warning", '), "value": 1}]
+    cases = [(inputs, of_job("streamhouse-south")), (alone, of_job("streamhouse-north")), ([], nobody)]
+    tests = [
+        {"interval": "1m", "input_series": there,
+         "promql_expr_test": [{"expr": firing, "eval_time": "3m", "exp_samples": found}]}
+        for there, found in cases
+    ]
     play(tmp_path, tests)
 
 

@@ -77,6 +77,10 @@ impl Write for EscapingWriter<'_, '_> {
                 '\0'..='\x7f' if character.is_control() => {
                     write!(self.inner, "\\x{:02x}", u32::from(character))?;
                 }
+                // Ends of lines for some readers, and what turns the direction of writing.
+                '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                    write!(self.inner, "{}", character.escape_unicode())?;
+                }
                 control if control.is_control() => write!(self.inner, "{}", control.escape_unicode())?,
                 other => self.inner.write_char(other)?,
             }

@@ -52,7 +52,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, FetchRequest};
 use streamhouse_observability::families::ApiOutcome;
 
-use crate::listener::budget::Charge;
+use crate::listener::budget::{Budget, Charge};
 use crate::listener::guard::{self, RequestError};
 use context::RequestContext;
 use response::{EncodeError, Response};
@@ -134,9 +134,9 @@ pub const SERVED: &[Served] = &[
     served(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
-/// A fetch that takes more memory than this does not wait for data longer than that, whatever it allows: two or three
-/// of the largest keep every other request waiting.
-const LARGE_FETCH_BYTES: usize = 1 << 20;
+/// A fetch that takes more memory than this does not wait for data longer than that, whatever it allows: a few large
+/// ones would keep every other request waiting. It is what clients allow unless told otherwise.
+const LARGE_FETCH_BYTES: usize = 32 << 10;
 const LARGE_FETCH_WAIT_MS: i32 = 500;
 
 /// Finds the API if we serve that version of it.
@@ -168,11 +168,12 @@ pub enum HandleError {
 }
 
 /// Answers any request but Produce. `charge` covers the worst that decoding can take; what it did not take is given
-/// back.
+/// back. `waiting` is for requests that wait for other clients.
 pub async fn handle(
     context: &RequestContext,
     body: Bytes,
     mut charge: Charge,
+    waiting: &Budget,
 ) -> Result<Response, HandleError> {
     macro_rules! answer {
         ($handler:path) => {{
@@ -181,19 +182,23 @@ pub async fn handle(
             Ok($handler(context, request.request).await?)
         }};
     }
-    // Waits for other clients, and holds nothing of the request meanwhile: what it held, they might lack.
+    // Waits for other clients with what it keeps of the request in a budget of its own: they need the usual one to
+    // come. Where that is used up as well, it stays in this one, which keeps all within bounds.
     macro_rules! wait {
         ($handler:path) => {{
             let request = guard::decode(&context.head, &body)?.request;
-            drop((body, charge));
+            charge.shrink(body.len());
+            let _kept = waiting.try_charge(body.len()).unwrap_or(charge);
+            drop(body);
             Ok($handler(context, request).await?)
         }};
     }
     match context.head.api {
         ApiKey::Fetch => {
             let mut request = guard::decode::<FetchRequest>(&context.head, &body)?;
-            charge.shrink(body.len() + request.bytes_max);
-            if request.bytes_max > LARGE_FETCH_BYTES {
+            let kept = body.len() + request.bytes_max;
+            charge.shrink(kept);
+            if kept > LARGE_FETCH_BYTES {
                 let wait = &mut request.request.max_wait_ms;
                 *wait = (*wait).min(LARGE_FETCH_WAIT_MS);
             }
@@ -208,7 +213,7 @@ pub async fn handle(
         ApiKey::InitProducerId => answer!(init_producer_id::handle),
         ApiKey::CreatePartitions => answer!(create_partitions::handle),
         ApiKey::JoinGroup => wait!(join_group::handle),
-        ApiKey::SyncGroup => answer!(sync_group::handle),
+        ApiKey::SyncGroup => wait!(sync_group::handle),
         ApiKey::Heartbeat => answer!(heartbeat::handle),
         ApiKey::LeaveGroup => answer!(leave_group::handle),
         ApiKey::OffsetCommit => answer!(offset_commit::handle),

@@ -13,8 +13,11 @@ use super::error_code;
 use super::response::{EncodeError, Response};
 use crate::group::{GroupFault, MemberId};
 
-pub async fn handle(context: &RequestContext, request: SyncGroupRequest) -> Result<Response, EncodeError> {
-    let assignments = kept(&request.assignments);
+pub async fn handle(
+    context: &RequestContext,
+    mut request: SyncGroupRequest,
+) -> Result<Response, EncodeError> {
+    let assignments = kept(&std::mem::take(&mut request.assignments));
     let identity = (
         request.member_id.as_str(),
         request.group_instance_id.as_deref(),

@@ -47,6 +47,17 @@ impl Budget {
         self.limit - self.bytes.available_permits()
     }
 
+    /// `bytes` at once, if there is room for them.
+    pub fn try_charge(&self, bytes: usize) -> Option<Charge> {
+        let wanted = u32::try_from(bytes).ok()?;
+        let permit = Arc::clone(&self.bytes).try_acquire_many_owned(wanted).ok()?;
+        Some(Charge {
+            permit: Some(permit),
+            overdraft: None,
+            charged: bytes,
+        })
+    }
+
     /// Adds `more` bytes to what `charge` holds, waiting until there is room. True when it had to wait.
     ///
     /// A charge that holds nothing yet waits for the budget alone; one that holds a part may also be
@@ -95,14 +106,22 @@ impl Charge {
         self.charged
     }
 
-    /// Gives back all but `keep` bytes: a request turned out smaller than feared.
+    /// Gives back all but `keep` bytes: a request turned out smaller than feared. The overdraft goes back with them
+    /// where what is kept fits the budget.
     pub fn shrink(&mut self, keep: usize) {
-        if let Some(permit) = &mut self.permit
-            && let Some(surplus) = permit.num_permits().checked_sub(keep)
-        {
-            drop(permit.split(surplus));
-            // What is kept is within the budget.
-            self.overdraft = None;
+        if let Some(permit) = &mut self.permit {
+            let held = permit.num_permits();
+            if held >= keep {
+                drop(permit.split(held - keep));
+                self.overdraft = None;
+            } else if self.overdraft.is_some() {
+                let budget = Arc::clone(permit.semaphore());
+                let missing = u32::try_from(keep - held).unwrap_or(u32::MAX);
+                if let Ok(more) = budget.try_acquire_many_owned(missing) {
+                    permit.merge(more);
+                    self.overdraft = None;
+                }
+            }
         }
         if keep < self.charged {
             self.charged = keep;
@@ -159,14 +178,15 @@ mod tests {
         budget.charge(&mut full, 80).await;
         budget.charge(&mut kept, 500).await;
         kept.shrink(30);
-        assert_eq!(
-            budget.overdraft.available_permits(),
-            0,
-            "ten bytes are beyond the budget"
-        );
-        kept.shrink(20);
-        assert_eq!(budget.overdraft.available_permits(), 1);
-        assert_eq!(budget.used_bytes(), 100);
+        let overdraft = || budget.overdraft.available_permits();
+        assert_eq!(overdraft(), 0, "ten bytes are beyond the budget");
+        full.shrink(75);
+        kept.shrink(26);
+        assert_eq!(overdraft(), 0, "there is room for five");
+        kept.shrink(25);
+        assert_eq!((overdraft(), budget.used_bytes()), (1, 100));
+        drop(kept);
+        assert_eq!(budget.used_bytes(), 75);
     }
 
     #[tokio::test]

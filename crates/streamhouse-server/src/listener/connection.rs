@@ -259,7 +259,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         self.shared.limits.plain.charge(&mut charge, worst_case).await;
         // The name is a part of the frame, which it would keep from being given back.
         context.head.client_id = context.head.client_id.map(|name| name.to_string().into());
-        let handled = handlers::handle(&context, body, charge);
+        let handled = handlers::handle(&context, body, charge, &self.shared.limits.waiting);
         let response = handled.instrument(context.span.clone()).await?;
         request_log::answered(&context, response.outcome, response.may_wait);
         self.mute(response.throttle);

@@ -39,6 +39,8 @@ pub struct Limits {
     pub inflight: Budget,
     /// Charged for everything else.
     pub plain: Budget,
+    /// Charged for requests that wait for other clients, so that these have the budget above to come.
+    pub waiting: Budget,
 }
 
 /// A whole request without its length, and what it is charged with.

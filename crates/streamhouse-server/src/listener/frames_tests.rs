@@ -12,6 +12,7 @@ fn limits() -> Limits {
         stall_timeout: Duration::from_secs(30),
         inflight: Budget::new(4 << 20),
         plain: Budget::new(4 << 20),
+        waiting: Budget::new(4 << 20),
     }
 }
 

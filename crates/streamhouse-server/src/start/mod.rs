@@ -49,6 +49,8 @@ use crate::watched::{MetadataProbe, ObjectProbe, watch_writer};
 
 /// Memory for requests that are no Produce, decoded.
 const PLAIN_BYTES: u64 = 32 << 20;
+/// Memory for what members say of themselves while they wait for each other.
+const WAITING_BYTES: u64 = 128 << 20;
 /// Fetch responses of full size that clients may leave untaken before others get less.
 const RESPONSES_OF_FULL_SIZE: u64 = 2;
 /// How far a sequential read is run ahead of on a store that is not this process's memory.
@@ -271,6 +273,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
         stall_timeout: config.stall_timeout,
         inflight,
         plain: Budget::new(PLAIN_BYTES),
+        waiting: Budget::new(WAITING_BYTES),
     };
     let connections = TaskTracker::new();
     let accepting = listener::run(

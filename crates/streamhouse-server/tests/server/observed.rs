@@ -180,12 +180,17 @@ async fn a_produce_that_the_budget_held_back_is_slow_and_says_so() {
     opening[..8].copy_from_slice(&[0, 16, 0, 0, 0, 0, 0, 9]);
     greedy.stream.write_all(&opening).await.unwrap();
     let used = || server.metric("streamhouse_inflight_bytes");
-    while used() < f64::from(1 << 20) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let is_full = async {
+        while used() < f64::from(1 << 20) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), is_full)
+        .await
+        .unwrap();
     let request = produce(9, "held-back", Uuid::nil(), 0, batch(1, &["a"]));
     let correlation = client.send(9, &request).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     drop(greedy);
     let answer = client
         .receive::<kafka_protocol::messages::ProduceRequest>(9, correlation)

@@ -326,9 +326,7 @@ impl Reader {
                 .iter()
                 .any(|segment| segment.object.id == gone.id)
             {
-                return Err(ReadError::Missing {
-                    object: gone.name.to_string(),
-                });
+                return Err(self.segments.missing(gone).await);
             }
         }
         Err(ReadError::Moving)

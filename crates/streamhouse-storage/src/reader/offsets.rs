@@ -74,8 +74,7 @@ impl Reader {
                 return plain(-1);
             };
             if gone == Some(located.object.id) {
-                let object = located.object.name.to_string();
-                return Err(ReadError::Missing { object });
+                return Err(self.segments.missing(located.object).await);
             }
             match self.segments.get(&located).await {
                 Ok((loaded, _)) => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use foyer::{Cache, CacheBuilder, Event, EventListener, Source};
+use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use streamhouse_metadata::ids::ObjectId;
 use streamhouse_metadata::model::object::ObjectLocation;
@@ -23,6 +24,7 @@ use tracing::Instrument as _;
 use super::{ReadError, ReaderOptions};
 use crate::batch::BatchHeader;
 use crate::object::key_of;
+use crate::stores::identity::IDENTITY_KEY;
 
 /// What a loaded segment costs beyond its bytes: its index, its owner, its place in the cache. Cache and
 /// budget count it alike: a cached segment that held more of the budget than it weighs would be kept,
@@ -96,6 +98,21 @@ struct Loader {
 }
 
 impl Segments {
+    /// What it means that the metadata still names an object of which the store has none. A store without its own mark
+    /// has lost all or is another one, which is no damage of this object.
+    pub(super) async fn missing(&self, object: ObjectLocation) -> ReadError {
+        let mark = Path::from(IDENTITY_KEY);
+        let name = object.name.to_string();
+        if object.inline || self.loader.objects.head(&mark).await.is_ok() {
+            ReadError::Missing { object: name }
+        } else {
+            ReadError::ObjectStore {
+                object: name,
+                error: "neither the object nor the store's own mark is found".to_owned(),
+            }
+        }
+    }
+
     pub(super) fn new(
         options: &ReaderOptions,
         metadata: Arc<dyn MetadataStore>,

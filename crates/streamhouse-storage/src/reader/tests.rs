@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kafka_protocol::records::RecordBatchDecoder;
 use object_store::memory::InMemory;
+use object_store::path::Path;
 use object_store::{ObjectStore as _, ObjectStoreExt as _};
 use proptest::prelude::{ProptestConfig, any, proptest};
 use streamhouse_metadata::ids::{TopicId, TopicPartition};
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use super::{FetchPartition, FetchRequest, Fetched, OffsetQuery, ReadError, Reader, ReaderOptions, Tail};
 use crate::batch::testing::TestBatch;
 use crate::stores::faulty::{Call, Faulty, Plan};
+use crate::stores::identity::IDENTITY_KEY;
 use crate::writer::{Append, PartitionHandles, Writer, WriterHooks, WriterOptions, WriterParts};
 
 pub(super) struct House {
@@ -405,6 +407,13 @@ async fn what_a_read_finds_missing_or_damaged_is_counted_as_verification_counts_
     );
 
     house.objects.delete(&key).await.unwrap();
+    let elsewhere = house.fetch(0, 0, 100).await;
+    assert!(
+        matches!(elsewhere, Err(ReadError::ObjectStore { .. })),
+        "a store that has nothing at all"
+    );
+    let mark = Path::from(IDENTITY_KEY);
+    house.objects.put(&mark, "ours".into()).await.unwrap();
     assert!(matches!(
         house.fetch(0, 0, 100).await,
         Err(ReadError::Missing { .. })

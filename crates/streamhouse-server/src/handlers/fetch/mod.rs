@@ -2,7 +2,7 @@
 //!
 //! The answer is framed by hand around slices of the stored bytes. Sessions are made and evicted by Kafka's
 //! rules; 1,000 sessions and 100,000 partitions in them are remembered. There are no followers. A request that takes
-//! more than a mebibyte of memory waits for data half a second at most.
+//! more than 32 KiB of memory waits for data half a second at most, which is what clients ask for by default.
 
 mod encode;
 
