@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from harness.clients import create_topic, producer, unique
 from harness.members import QUICK_FLAGS, QUICK_KAFKA
 from harness.membership import Membership
+from harness.process import wait_until
 from harness.program import CLIENTS, Client, Programs
 from system.client_fixtures import programs  # noqa: F401
 
@@ -109,6 +111,13 @@ def test_members_are_replaced_one_by_one_by_such_of_the_newer_protocol_and_back(
     for member in range(3):
         join(member, protocol)
     members.settle({"0", "1", "2"})
+    # Kafka does not know a group, for this purpose, of which a member has no assignment yet.
+    admin = AdminClient({"bootstrap.servers": broker.address})
+
+    def is_stable() -> bool:
+        return admin.describe_consumer_groups([topic])[topic].result(30).state.name == "STABLE"
+
+    wait_until(is_stable, 60, "all have their assignment", every=0.2)
     for newest, into in enumerate(["consumer"] * 3 + [protocol] * 3, start=3):
         join(newest, into)
         members.settle({str(member) for member in range(newest - 3, newest + 1)})
