@@ -85,6 +85,14 @@ class StreamHouse:
         except urllib.error.HTTPError as refused:
             return refused.code, refused.read().decode()
 
+    def whole_metrics(self) -> metrics.Samples:
+        """A scrape with the gauges of the cluster, which are absent where a look at it took too long."""
+        def whole() -> metrics.Samples | None:
+            samples = self.metrics()
+            return samples if samples.get("streamhouse_topics_total") is not None else None
+
+        return wait_until(whole, 60, "a look at the whole cluster", every=0.25)
+
     def metrics(self) -> metrics.Samples:
         status, text = self.get("/metrics")
         assert status == 200, f"/metrics answered {status}"

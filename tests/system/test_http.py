@@ -375,7 +375,7 @@ def test_a_client_of_many_ids_and_names_leaves_neither_series_nor_memory(new_bro
     # The tables that remember clients for a while have filled by then.
     talk(range(0, 6_000))
     time.sleep(0.3)
-    series = set(broker.metrics().values)
+    series = set(broker.whole_metrics().values)
     broker.child.reset_rss_peak()
     before = broker.child.rss_bytes()
     talk(range(6_000, 6_000 + NAMES))
@@ -385,7 +385,7 @@ def test_a_client_of_many_ids_and_names_leaves_neither_series_nor_memory(new_bro
     # Counters move with the answers, and a scrape may show a rendering of a quarter of a second ago.
     wait_until(lambda: broker.metrics().get(**known) == records, 30, "every record")
     time.sleep(0.3)
-    samples = broker.metrics()
+    samples = broker.whole_metrics()
     # Upkeep may have ended a first run meanwhile.
     more = {each for each in set(samples.values) - series if not each[0].startswith("streamhouse_task_")}
     assert not more
@@ -410,7 +410,7 @@ def test_topics_beyond_the_limit_of_series_share_one_and_every_sum_stays_right(n
             assert connection.produce({(name, 0): batch([b"x"] * 2)})[name, 0][0] == 0
     time.sleep(0.3)
     wait_until(lambda: broker.metrics().sum("streamhouse_producer_records_total") == 1_200, 20, "every record")
-    samples = broker.metrics()
+    samples = broker.whole_metrics()
     by_name: dict[str, int] = {}
     for name, labels in samples.values:
         # What has no topic has closed sets of labels, which need no limit.

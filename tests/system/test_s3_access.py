@@ -48,7 +48,13 @@ def test_the_keys_of_an_instances_role_are_used_and_renewed(new_broker, shared_s
     assert roles.asked[:3] == ["PUT /latest/api/token 200", f"GET {ROLES_PATH} 200", f"GET {ROLES_PATH}{ROLE} 200"]
     before = roles.handed_out
     time.sleep(2.5)
-    counted, passed = broker.metrics().sum("streamhouse_s3_requests_total"), proxy.count()
+
+    def both() -> tuple[float, int] | None:
+        passed = proxy.count()
+        counted = broker.metrics().sum("streamhouse_s3_requests_total")
+        return (counted, passed) if proxy.count() == passed else None
+
+    counted, passed = wait_until(both, 30, "a moment without requests")
     send_all(broker.address, "kept", [b"later"])
     assert roles.handed_out > before, "no new keys were asked for"
     # What was asked of the role's service is no request to the object store.

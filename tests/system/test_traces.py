@@ -178,7 +178,7 @@ def test_nothing_of_it_exists_where_no_collector_is_named(new_broker, collector)
     create_topic(broker.address, unique("untraced"))
     # The check can fail: with a collector the thread is there.
     traced = new_broker(env=collector.env())
-    assert EXPORTER in threads(traced)
+    wait_until(lambda: EXPORTER in threads(traced), 30, "it has its name")
 
 
 @pytest.mark.parametrize(("name", "value"), [

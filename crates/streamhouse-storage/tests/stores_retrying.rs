@@ -273,6 +273,8 @@ async fn the_line_about_an_attempt_that_failed_names_its_object() {
     house.inner.put(&key(), payload()).await.unwrap();
     let warned = Warned::default();
     let _logged = tracing::subscriber::set_default(warned.clone());
+    // With a single one alive, a line that another test's thread meets first would be off for good.
+    let _second = tracing::Dispatch::new(Warned::default());
     // A look: of each operation one line is written in ten seconds, and no other test here has it fail.
     house.faulty.plan(Call::Get, Plan::RefuseBefore(503));
     house.store.head(&key()).await.unwrap();

@@ -152,6 +152,8 @@ async function join({ bootstrap, member, group, topic, session_ms }) {
   own.lose = lose
   consumer.on(consumer.events.REBALANCING, lose)
   consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+    // It may have been about to join again when it was told to leave.
+    if (own.leaving) return
     if (own.held.size > 0) lose()
     own.held = new Set(payload.memberAssignment[topic] ?? [])
     event('assigned', { member, partitions: [...own.held] })

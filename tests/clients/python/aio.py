@@ -76,7 +76,9 @@ class Member(ConsumerRebalanceListener):
         self.holdings.lose(each.partition for each in revoked)
 
     async def on_partitions_assigned(self, assigned):
-        self.holdings.gain(each.partition for each in assigned)
+        # It may have been about to join again when it was told to leave.
+        if not self.leaving:
+            self.holdings.gain(each.partition for each in assigned)
 
     async def run(self, bootstrap, group, topic, protocol, instance, session_ms):
         assert protocol == "range"

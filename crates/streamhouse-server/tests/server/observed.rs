@@ -168,6 +168,8 @@ async fn a_produce_that_the_budget_held_back_is_slow_and_says_so() {
     let warnings = Warnings::default();
     // All of the agent runs on this thread.
     let _logged = tracing::subscriber::set_default(warnings.clone());
+    // With a single one alive, a line that another test's thread meets first would be off for good.
+    let _second = tracing::Dispatch::new(Warnings::default());
     let server = Server::with(
         "inflight_bytes = '1MiB'\nflush_bytes = '64KiB'\nmessage_bytes_max = '512KiB'\nslow_request = '300ms'",
     )
