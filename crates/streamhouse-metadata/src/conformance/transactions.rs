@@ -696,6 +696,15 @@ pub async fn markers_are_nothing_to_consume(bench: &mut dyn Bench) {
         }
         settle(bench).await;
     }
+    // Also where nothing of it is merged yet.
+    let again = init(bench).await;
+    add(bench, again, &[joined]).await;
+    end(bench, again, TransactionResult::Commit).await;
+    bench.advance(Duration::from_secs(60));
+    agent.put(bench, &[batch(joined, 1, 0)]).await;
+    let newest = bench.store().now().await.expect("the time");
+    let lag = lag_at(bench, epoch, (joined, 2)).await;
+    assert_eq!((lag.oldest_unconsumed_at, lag.records_end), (Some(newest), 4));
     // What is deleted is no record any more, and how many there were stays known.
     let newer = init(bench).await;
     add(bench, newer, &[p]).await;
