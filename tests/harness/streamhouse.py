@@ -5,6 +5,7 @@ environment is emptied of STREAMHOUSE_*, AWS_* and OTEL_*, so that a run never d
 """
 
 import os
+import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,9 @@ from .ports import free_port
 from .process import Child, wait_until
 from .wire import answers
 
+# How long one rendering of /metrics serves the scrapes after it, and a little.
+RENDERING_LASTS_SECONDS = 0.26
+
 
 @dataclass
 class StreamHouse:
@@ -22,6 +26,7 @@ class StreamHouse:
     env: dict = field(default_factory=dict)
     profile: str = "debug"
     child: Child | None = None
+    scraped_at: float = 0.0
 
     is_kafka = False
 
@@ -94,6 +99,9 @@ class StreamHouse:
         return wait_until(whole, 60, "a look at the whole cluster", every=0.25)
 
     def metrics(self) -> metrics.Samples:
+        """A scrape that knows of everything before it, where nobody else scrapes as well."""
+        time.sleep(max(0.0, self.scraped_at + RENDERING_LASTS_SECONDS - time.monotonic()))
         status, text = self.get("/metrics")
+        self.scraped_at = time.monotonic()
         assert status == 200, f"/metrics answered {status}"
         return metrics.parse(text)

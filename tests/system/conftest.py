@@ -26,6 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("promise"):
+            item.add_marker(pytest.mark.flaky(reruns=0))
     if config.getoption("--target") != "kafka":
         return
     left_out = [item for item in items if item.get_closest_marker("ours") or "[s3" in item.name]

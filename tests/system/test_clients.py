@@ -17,6 +17,8 @@ from harness.program import CLIENTS, CODECS, Client, Program, Record, Refused
 from harness.wire import PRODUCE, Connection
 from system.client_fixtures import client, program  # noqa: F401
 
+pytestmark = pytest.mark.promise
+
 # Recent, else retention takes the records away; and a while ago, else they would lie ahead of the clock.
 NOW_MS = int(time.time()) * 1000 - 600_000
 ALREADY_EXISTS, UNKNOWN_TOPIC, NON_EMPTY_GROUP = 36, 3, 68

@@ -12,6 +12,8 @@ from harness.clients import consumer, create_topic, producer, unique
 from harness.program import CLIENTS, Client, Programs
 from system.client_fixtures import programs  # noqa: F401
 
+pytestmark = pytest.mark.promise
+
 STEPS = ["begin", "produced", "offsets", "committed"]
 PARTITIONS = 3
 RECORDS = 150

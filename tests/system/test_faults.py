@@ -16,7 +16,7 @@ from harness.ledger import Ledger
 from harness.process import wait_until
 from harness.seaweedfs import SeaweedFS
 
-pytestmark = pytest.mark.ours
+pytestmark = [pytest.mark.ours, pytest.mark.promise]
 
 MIB = 1 << 20
 PARTITIONS = 3

@@ -13,6 +13,8 @@ import pytest
 from harness.clients import create_topic, producer, unique
 from harness.ledger import Ledger
 
+pytestmark = pytest.mark.promise
+
 ROUNDS = int(os.environ.get("STREAMHOUSE_TEST_KILL_ROUNDS", "20"))
 PARTITIONS = 4
 

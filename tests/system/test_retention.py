@@ -17,6 +17,8 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from harness.clients import admin, create_topic, producer, unique, watermarks
 from harness.process import wait_until
 
+pytestmark = pytest.mark.promise
+
 ROUNDS = 20
 BOUND_SECONDS = 45
 

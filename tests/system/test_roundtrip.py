@@ -14,6 +14,8 @@ from harness.clients import create_topic, kcat_read, kcat_send, read_all, send_a
 from harness.process import wait_until
 from harness.wire import Connection
 
+pytestmark = pytest.mark.promise
+
 STORES = ["local", "s3"]
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 

@@ -12,6 +12,8 @@ from confluent_kafka.admin import OffsetSpec
 from harness.clients import admin, create_topic, producer, unique
 from harness.process import wait_until
 
+pytestmark = pytest.mark.promise
+
 ABORTS_SOON = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": 500}
 
 

@@ -12,13 +12,17 @@ use crate::{clients, places, tools};
 /// Features that are off unless asked for, and tested all the same.
 pub(crate) const OPTIONAL: &str = "--features=streamhouse-client/prometheus";
 
+/// Many of the system tests wait for other processes on a machine of two cores. One that fails gets a second
+/// chance and its failure is printed all the same; one that judges acknowledged records (`promise`) gets none.
+const PATIENCE: [&str; 3] = ["--reruns=1", "--max-suite-reruns=2", "--rerun-show-tracebacks"];
+
 pub(crate) fn everything(pytest: &[String]) -> anyhow::Result<()> {
     let python = tools::tests()?;
     clients::all()?;
     run(cargo().args(["build", "--workspace", "--locked", OPTIONAL]))?;
     // Builds the Rust client's examples as well, which the system tests run.
     run(cargo().args(["test", "--workspace", "--locked", OPTIONAL]))?;
-    system(&python, pytest, &[])
+    system(&python, pytest, &PATIENCE)
 }
 
 /// The client scenarios against Apache Kafka: what fails there is a wrong scenario.
