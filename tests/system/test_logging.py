@@ -6,8 +6,10 @@ import urllib.error
 import urllib.request
 
 import pytest
+from confluent_kafka import Consumer
 
 from harness.clients import create_topic, send_all, unique
+from harness.members import PARTITIONS, settle
 from harness.process import wait_until
 from harness.wire import PRODUCE, Connection, batch, produce_body, request
 
@@ -127,3 +129,28 @@ def test_reads_that_fail_are_told_once_in_ten_seconds_for_each_topic(new_broker)
         assert 1 <= len(own) <= windows, own
         assert (own[0]["level"], own[0]["partition"], own[0]["error_type"]) == ("ERROR", 0, "missing")
         assert own[0]["correlation_id"]
+
+
+def test_the_steps_of_a_group_that_comes_together_and_parts_are_no_mistakes(new_broker):
+    broker = new_broker(log_format="json")
+    topic = create_topic(broker.address, unique("steps"), PARTITIONS)
+
+    def member() -> Consumer:
+        consumer = Consumer({"bootstrap.servers": broker.address, "group.id": topic, "heartbeat.interval.ms": 100,
+                             "session.timeout.ms": 15_000, "partition.assignment.strategy": "range"})
+        consumer.subscribe([topic])
+        return consumer
+
+    # The first request to join lacks the member's id; the second member's arrival makes the first one join anew.
+    members = [member()]
+    settle(members)
+    members.append(member())
+    settle(members)
+    for consumer in members:
+        consumer.close()
+    samples = broker.metrics()
+    assert samples.sum("streamhouse_api_requests_total", api="JoinGroup", outcome="ok") >= 5
+    assert samples.get("streamhouse_consumer_rebalances_total", consumer_group=topic) >= 2
+    for outcome in ("client_error", "server_error"):
+        assert samples.sum("streamhouse_api_requests_total", outcome=outcome) == 0, outcome
+    assert [each for each in events(broker) if each["message"].startswith("a client")] == []

@@ -175,6 +175,12 @@ struct Refusal {
     message: String,
 }
 
+/// The code that tells of an error, and whose fault it was: not by the code, which may stand for both sides'.
+fn fate(error: &AppendError, generic: bool) -> (i16, ApiOutcome) {
+    let code = error_code::transactional_append(error, generic).code();
+    (code, outcome_of(error.classes().0))
+}
+
 /// A batch's fate as the request's.
 fn outcome_of(batch: BatchCount) -> ApiOutcome {
     match batch {
@@ -359,7 +365,6 @@ impl Pending {
             let mut all_well = !topic.partitions.is_empty();
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for (index, slot) in topic.partitions {
-                // By what it was, not by the code it is told with: one code may stand for both sides' faults.
                 let (response, of_batch) = match slot {
                     Slot::Refused {
                         code,
@@ -369,12 +374,11 @@ impl Pending {
                     Slot::Appended => match results.next().unwrap_or(Err(AppendError::Stopping)) {
                         Ok(appended) => (appended_response(index, &appended), ApiOutcome::Ok),
                         Err(error) => {
-                            let of_batch = outcome_of(error.classes().0);
+                            let (code, of_batch) = fate(&error, generic);
                             match of_batch {
                                 ApiOutcome::ServerError => request_log::failure(&context, name, &error),
                                 _ => request_log::mistake(&context, &error),
                             }
-                            let code = error_code::transactional_append(&error, generic).code();
                             (refused_response(index, code, context.explain(&error)), of_batch)
                         }
                     },
@@ -508,23 +512,21 @@ mod tests {
 
     #[test]
     fn no_room_for_markers_is_our_fault_although_its_code_is_told_to_clients_who_were_too_fast_too() {
+        use kafka_protocol::ResponseError;
         use streamhouse_metadata::model::commit::AppendRefusal;
         let ours = AppendError::Refused(AppendRefusal::MarkersFull);
-        let theirs = AppendError::Refused(AppendRefusal::OutOfOrder { expected: 1, got: 2 });
-        assert_eq!(outcome_of(ours.classes().0), ApiOutcome::ServerError);
-        assert_eq!(outcome_of(theirs.classes().0), ApiOutcome::ClientError);
+        let waiting = AppendError::Refused(AppendRefusal::GapPending { expected: 1, got: 2 });
+        let told = ResponseError::NotEnoughReplicas.code();
+        assert_eq!(fate(&ours, false), (told, ApiOutcome::ServerError));
+        assert_eq!(fate(&waiting, false), (told, ApiOutcome::ClientError));
         for error in [
             AppendError::TimedOut,
             AppendError::Storage,
             AppendError::Fenced,
             AppendError::Stopping,
         ] {
-            let code = error_code::append(&error).code();
-            assert_eq!(
-                outcome_of(error.classes().0),
-                error_code::outcome(code),
-                "{error}"
-            );
+            let (code, outcome) = fate(&error, false);
+            assert_eq!(outcome, error_code::outcome(code), "{error}");
         }
     }
 
