@@ -3,6 +3,7 @@
 Timeouts are short so that the tests are. Every scenario runs on Apache Kafka as well.
 """
 
+import struct
 import subprocess
 import sys
 import time
@@ -12,7 +13,14 @@ from confluent_kafka import Consumer, ConsumerGroupType, KafkaException, TopicPa
 from confluent_kafka.admin import AdminClient, NewPartitions
 
 from harness.clients import admin, create_topic, unique
+from harness.flexible import TAGS, EpochMember, array, call, compact, take_compact, take_unsigned
 from harness.members import PARTITIONS, QUICK_FLAGS, QUICK_KAFKA, drain, fill, owned, settle
+from harness.process import wait_until
+from harness.wire import Connection, Reader
+from system.test_refusals import (
+    ILLEGAL_GENERATION, NONE, OFFSET_COMMIT, TXN_OFFSET_COMMIT, Transactional, coordinated,
+)
+from system.test_refusals_epochs import STALE_EPOCH, read
 
 KAFKA_SETTINGS, BROKER_FLAGS = QUICK_KAFKA, QUICK_FLAGS
 
@@ -193,3 +201,145 @@ def test_offsets_of_a_member_are_committed_in_its_own_epoch_only(broker):
     found = consumer.committed([TopicPartition(topic, 0)], timeout=20)
     assert [each.offset for each in found] == [0]
     close(fill_one, consumer)
+
+
+def wanted(topic: str, partitions: set[int]) -> bytes:
+    each = [struct.pack(">iqi", partition, 1, -1) + compact(None) + TAGS for partition in sorted(partitions)]
+    return array([compact(topic) + array(each) + TAGS])
+
+
+def codes(answer: Reader) -> set[int]:
+    """The codes of the partitions of the one topic."""
+    answer.number("i")
+    assert take_unsigned(answer) == 2
+    take_compact(answer)
+    found = set()
+    for _ in range(take_unsigned(answer) - 1):
+        answer.number("i")
+        found.add(answer.number("h"))
+        answer.take(1)
+    return found
+
+
+def commit(member: EpochMember, epoch: int, topic: str, partitions: set[int]) -> set[int]:
+    """OffsetCommit v9."""
+    return codes(call(member.wire, OFFSET_COMMIT, 9, (
+        compact(member.group) + struct.pack(">i", epoch) + compact(member.id) + compact(member.instance)
+        + wanted(topic, partitions)
+    )))
+
+
+def commit_in(producer: Transactional, member: EpochMember, epoch: int, topic: str, partitions: set[int]) -> set[int]:
+    """TxnOffsetCommit v3."""
+    return codes(call(member.wire, TXN_OFFSET_COMMIT, 3, (
+        compact(producer.name) + compact(member.group) + struct.pack(">qhi", producer.id, producer.epoch, epoch)
+        + compact(member.id) + compact(member.instance) + wanted(topic, partitions)
+    )))
+
+
+def held(member: EpochMember) -> set[int]:
+    return set().union(*member.assigned.values())
+
+
+def told_to_keep(member: EpochMember, count: int) -> set[int]:
+    """Heartbeats until the member shall have so many partitions; what it has to give up for that, and has not yet."""
+    before = held(member)
+
+    def told() -> bool:
+        assert member.beat() == NONE
+        return len(held(member)) == count
+
+    wait_until(told, 60, f"the member is told to keep {count}", every=0.1)
+    return before - held(member)
+
+
+def given_up(member: EpochMember, epoch: int) -> None:
+    """Says that it has what it shall have, until it is in a newer epoch."""
+
+    def moved() -> bool:
+        assert member.beat(owned=member.assigned) == NONE
+        return member.epoch > epoch
+
+    wait_until(moved, 60, "the member moves on", every=0.1)
+
+
+def test_a_member_commits_in_an_older_epoch_what_it_has_had_since_then(broker):
+    # KIP-1251: a client commits in the epoch of which it has heard, while the coordinator is ahead of it already.
+    topic = create_topic(broker.address, unique("older"), 4)
+    coordinated(broker)
+    with Connection(broker.address) as wire:
+        member = EpochMember(wire, unique("group"), (topic,)).enter()
+        wait_until(lambda: member.beat() == NONE and held(member) == {0, 1, 2, 3}, 60, "it has everything", every=0.1)
+        first = member.epoch
+        others = [EpochMember(wire, member.group, (topic,)).enter()]
+        gone = told_to_keep(member, 2)
+        assert member.epoch == first
+        given_up(member, first)
+        kept, second = held(member), member.epoch
+        assert commit(member, first, topic, kept) == {NONE}
+        assert commit(member, first, topic, gone) == {STALE_EPOCH}
+        assert commit(member, first, topic, kept | gone) == {STALE_EPOCH}
+        assert commit(member, first - 1, topic, kept) == {STALE_EPOCH}
+        assert commit(member, second + 1, topic, kept) == {STALE_EPOCH}
+        # In its own epoch nobody asks what it has.
+        assert commit(member, second, topic, gone) == {NONE}
+        # Only in its own epoch does it read.
+        assert [read(member, topic, by) for by in (first - second, 0)] == [STALE_EPOCH, NONE]
+        producer = Transactional(wire)
+        assert [producer.start(), producer.add_offsets(member.group)] == [NONE, NONE]
+        assert commit_in(producer, member, first, topic, kept) == {NONE}
+        assert commit_in(producer, member, first, topic, gone) == {ILLEGAL_GENERATION}
+        # What it gives up is still its own.
+        others += [EpochMember(wire, member.group, (topic,)).enter() for _ in range(2)]
+        going = told_to_keep(member, 1)
+        assert member.epoch == second
+        assert commit(member, first, topic, kept) == {NONE}
+        given_up(member, second)
+        for epoch in (first, second):
+            assert commit(member, epoch, topic, held(member)) == {NONE}
+            assert commit(member, epoch, topic, going) == {STALE_EPOCH}
+
+
+def test_who_has_still_more_to_give_up_stays_in_its_epoch(broker):
+    topic = create_topic(broker.address, unique("more"), 4)
+    coordinated(broker)
+    with Connection(broker.address) as wire:
+        member = EpochMember(wire, unique("group"), (topic,)).enter()
+        wait_until(lambda: member.beat() == NONE and held(member) == {0, 1, 2, 3}, 60, "it has everything", every=0.1)
+        first = member.epoch
+        others = [EpochMember(wire, member.group, (topic,)).enter()]
+        told_to_keep(member, 2)
+        others += [EpochMember(wire, member.group, (topic,)).enter() for _ in range(2)]
+
+        def all_know() -> bool:
+            assert [other.beat() for other in others] == [NONE] * 3
+            # Kafka assigns once for several that come soon after each other, and later.
+            return len({other.epoch for other in others}) == 1 and others[0].epoch >= first + 2
+
+        wait_until(all_know, 60, "the others are in the newest epoch", every=0.1)
+        # It says that it is rid of the two, and is told of another one; that is no newer epoch yet.
+        assert member.beat(owned=member.assigned) == NONE
+        assert (len(held(member)), member.epoch) == (1, first)
+        given_up(member, first)
+        assert member.epoch == others[0].epoch
+
+
+def test_what_a_member_has_had_since_when_outlives_the_coordinator(new_broker):
+    broker = new_broker(kafka=QUICK_KAFKA, **QUICK_FLAGS)
+    topic = create_topic(broker.address, unique("older"), 2)
+    coordinated(broker)
+    with Connection(broker.address) as wire:
+        member = EpochMember(wire, unique("group"), (topic,)).enter()
+        wait_until(lambda: member.beat() == NONE and held(member) == {0, 1}, 60, "it has everything", every=0.1)
+        first = member.epoch
+        EpochMember(wire, member.group, (topic,)).enter()
+        gone = told_to_keep(member, 1)
+        given_up(member, first)
+    broker.kill()
+    broker.start()
+    coordinated(broker)
+    with Connection(broker.address) as member.wire:
+        # Kafka reads its groups first.
+        wait_until(lambda: commit(member, member.epoch, topic, held(member)) == {NONE}, 60, "the group is back")
+        assert commit(member, first, topic, held(member)) == {NONE}
+        assert commit(member, first, topic, gone) == {STALE_EPOCH}

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from harness.clients import create_topic, read_all, send_all, unique
-from harness.wire import API_VERSIONS, FETCH, PRODUCE, Connection, batch, produce_body, request, string
+from harness.wire import API_VERSIONS, FETCH, METADATA, PRODUCE, Connection, batch, produce_body, request, string
 
 MEMORY_MOVES_BYTES_MAX = 64 << 20
 HUGE = 0x7FFFFFFF
@@ -137,6 +137,13 @@ def test_counts_of_2_to_the_31_on_many_connections_at_once(attacked):
             body = (PRODUCE, 3, produce) if number % 2 else (FETCH, 4, fetch)
             link.sendall(request(*body))
         time.sleep(1)
+
+
+def test_a_topic_that_is_named_ten_thousand_times_is_described_once(attacked):
+    topic = create_topic(attacked.address, unique("again"), 200)
+    with Connection(attacked.address) as connection:
+        answer = connection.call(METADATA, 1, struct.pack(">i", 10_000) + string(topic) * 10_000)
+    assert len(answer.data) < 64 << 10
 
 
 GOOD = [b"one", b"two", b"three"]

@@ -17,7 +17,7 @@ from harness.process import wait_until
 from harness.wire import METADATA, Connection, Reader, batch, string
 
 OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP = 8, 9, 10, 11, 12, 13, 14
-DESCRIBE_GROUPS, CREATE_TOPICS, DELETE_GROUPS = 15, 19, 42
+DESCRIBE_GROUPS, LIST_GROUPS, CREATE_TOPICS, DELETE_GROUPS = 15, 16, 19, 42
 INIT_PRODUCER_ID, ADD_PARTITIONS_TO_TXN, ADD_OFFSETS_TO_TXN, END_TXN, TXN_OFFSET_COMMIT = 22, 24, 25, 26, 28
 
 NONE, UNKNOWN_TOPIC, OFFSET_METADATA_TOO_LARGE, INVALID_TOPIC = 0, 3, 12, 17
@@ -55,10 +55,10 @@ class Member:
     gives: bytes = b"assigned"
     assignment: bytes = b""
 
-    def join(self, session_ms: int = 30_000) -> int:
+    def join(self, session_ms: int = 30_000, rebalance_ms: int = 30_000) -> int:
         protocols = b"".join(string(each) + data(subscription(self.topics)) for each in self.protocols)
         answer = self.wire.call(JOIN_GROUP, 5, (
-            string(self.group) + struct.pack(">ii", session_ms, 30_000) + string(self.id) + string(self.instance)
+            string(self.group) + struct.pack(">ii", session_ms, rebalance_ms) + string(self.id) + string(self.instance)
             + string(self.protocol_type) + struct.pack(">i", len(self.protocols)) + protocols
         ))
         answer.number("i")
@@ -249,9 +249,48 @@ def test_an_empty_group_id_is_illegal(wire, topic):
     nameless = Member(wire, "", id="x", generation=1)
     codes = [nameless.join(), nameless.sync(), nameless.heartbeat(), nameless.leave()]
     assert codes == [INVALID_GROUP_ID] * 4
-    answer = wire.call(DELETE_GROUPS, 0, struct.pack(">i", 1) + string(""))
+    assert delete(wire, "") == GROUP_ID_NOT_FOUND
+
+
+def test_offsets_are_committed_and_read_without_a_group_id_and_it_can_be_deleted(wire, topic):
+    answer = wire.call(FIND_COORDINATOR, 1, string("") + b"\0")
     answer.number("i")
-    assert (answer.number("i"), answer.string(), answer.number("h")) == (1, "", GROUP_ID_NOT_FOUND)
+    assert answer.number("h") == NONE
+    assert Member(wire, "").commit(topic, offset=7, metadata="seven") == NONE
+    for version in (1, 2):
+        body = string("") + struct.pack(">i", 1) + string(topic) + struct.pack(">ii", 1, 0)
+        answer = wire.call(OFFSET_FETCH, version, body)
+        assert (answer.number("i"), answer.string(), answer.number("i")) == (1, topic, 1)
+        found = (answer.number("i"), answer.number("q"), answer.string(), answer.number("h"))
+        assert found == (0, 7, "seven", NONE)
+    assert state(wire, "") == "Empty"
+    assert listed(wire)[""] == ""
+    assert [delete(wire, ""), delete(wire, "")] == [NONE, GROUP_ID_NOT_FOUND]
+    assert state(wire, "") == "Dead"
+
+
+def delete(wire: Connection, group: str) -> int:
+    answer = wire.call(DELETE_GROUPS, 0, struct.pack(">i", 1) + string(group))
+    answer.number("i")
+    assert (answer.number("i"), answer.string()) == (1, group)
+    return answer.number("h")
+
+
+def listed(wire: Connection) -> dict[str, str]:
+    """The protocol type of each group that is listed."""
+    answer = wire.call(LIST_GROUPS, 2, b"")
+    answer.number("i")
+    assert answer.number("h") == NONE
+    return {answer.string(): answer.string() for _ in range(answer.number("i"))}
+
+
+def test_a_group_is_listed_while_its_first_generation_is_under_way(wire):
+    member = Member(wire, unique("group"))
+    assert [member.join(), member.join()] == [MEMBER_ID_REQUIRED, NONE]
+    assert state(wire, member.group) == "CompletingRebalance"
+    assert listed(wire)[member.group] == "consumer"
+    assert member.sync() == NONE
+    assert listed(wire)[member.group] == "consumer"
 
 
 def test_a_group_with_members_or_without_existence_is_not_deleted(alone):

@@ -98,7 +98,16 @@ CASES = {
     "InflightNearLimit": (
         [series("inflight_bytes", "91x20"), series("inflight_limit_bytes", "100x20")], "6m",
     ),
-    "TaskFailing": ([series("task_runs_total", "0+1x60", 'task="compaction", result="error"')], "20m"),
+    # What is unwell is another component, or another agent's.
+    "TaskFailing": (
+        [
+            series("task_runs_total", "0+1x60", 'task="compaction", result="error"'),
+            series("health_component", "1x60", 'component="object_store"'),
+            series("health_component", "0x60", 'component="listener"'),
+            {"series": 'streamhouse_health_component{job="streamhouse", instance="b", component="disk"}', "values": "0x60"},
+        ],
+        "20m",
+    ),
     "CacheThrash": (
         [
             series("cache_evictions_total", "0+120x60"),
@@ -141,6 +150,12 @@ def fires(name: str, at: str) -> dict:
     # Whatever labels the alert has, it is there: `ALERTS` says so without repeating its texts.
     expression = f'count(ALERTS{{alertname="{name}", alertstate="firing"}}) > bool 0'
     return {"expr": expression, "eval_time": at, "exp_samples": [{"labels": "{}", "value": 1}]}
+
+
+def silent(name: str, lasting: str) -> dict:
+    # All the time from the beginning, not only at its end. The name is an expression.
+    expression = f'count_over_time(ALERTS{{alertname=~"{name}", alertstate="firing"}}[{lasting}])'
+    return {"expr": expression, "eval_time": lasting, "exp_samples": []}
 
 
 def test_every_rule_is_valid():
@@ -224,6 +239,40 @@ def test_of_several_clusters_the_one_that_nobody_reports_is_named(tmp_path):
     play(tmp_path, tests)
 
 
+def test_batches_wait_too_long_also_when_each_is_given_up_and_the_next_begins_anew(tmp_path):
+    # A store that hangs, a few producers that wait for their answers: one upload after the other is given up after
+    # 25 s, and the gauge is above 10 for 15 s at most. Beside it one that stores what it is given, slowly.
+    tests = [
+        {"interval": "5s", "input_series": [series("flush_oldest_seconds", tooth * 40)],
+         "promql_expr_test": [fires("ProduceStalled", "2m")] if stalled else [silent("ProduceStalled", "15m")]}
+        for tooth, stalled in (("0 5 10 15 20 25 ", True), ("0 5 10 5 ", False))
+    ]
+    play(tmp_path, tests, "5s")
+
+
+def test_upkeep_that_failed_while_the_store_did_is_not_called_failing_once_the_store_is_well(tmp_path):
+    # Three minutes, as they are seen: a task is tried again after 1 s, 2 s, 4 s …, a component fails with the third.
+    errors = series("task_runs_total", "0x10 3 6 7 8 8x80", 'task="compaction", result="error"')
+    health = [
+        series("health_component", f"1x10 {store} 1x80", f'component="{component}"')
+        for component, store in (("object_store", "0 0 0"), ("metadata", "1 1 1"))
+    ]
+    nothing = {"interval": "1m", "input_series": [errors, *health], "promql_expr_test": [silent("TaskFailing", "90m")]}
+    # The store was away, and what fails since then fails for another reason.
+    later = series("task_runs_total", "0x10 3 6 7 8 8+1x80", 'task="compaction", result="error"')
+    failing = {"interval": "1m", "input_series": [later, *health], "promql_expr_test": [fires("TaskFailing", "60m")]}
+    play(tmp_path, [nothing, failing])
+
+
+def test_an_upload_that_was_given_up_is_not_called_a_refused_batch_unless_it_was_the_writers():
+    described = alerts()["UploadGivenUp"]["annotations"]["description"]
+    runbook = (ROOT / "docs/runbooks.md").read_text().split("## UploadGivenUp")[1].split("## ")[0]
+    for text in (described, runbook):
+        # What tells one from the other.
+        assert 'produce_batches_total{outcome="server_error"}' in text
+        assert all(word in text for word in ("the writer's", "compaction", "probe", "nothing was refused"))
+
+
 def test_no_alert_fires_on_a_healthy_day(tmp_path):
     day = 24 * 60
     inputs = [
@@ -265,13 +314,13 @@ def test_no_alert_fires_on_a_healthy_day(tmp_path):
         # Always something to delete, and it is deleted.
         series("task_backlog", f"{'5 9 ' * (day // 2)}", 'task="deleting"'),
         series("task_last_success_timestamp_seconds", f"0+60x{day}", 'task="deleting"'),
+        # Started a minute ago: what died then is swept when its PUTs cannot land any more, what died the day before
+        # when its own day is over.
+        series("task_backlog", f"1 0x{14 * 60} 1 0x{day}", 'task="orphans"'),
+        series("task_last_success_timestamp_seconds", f"_ 60x{14 * 60} {14 * 3_600 + 60}x{day}", 'task="orphans"'),
         series("object_store_cost_usd_total", f"0+0.001x{day}", PUT),
         series("metrics_folded_series", f"0x{day}", 'metric="segment_writes_total"'),
         series("fetch_wakeup_seconds_count", f"0+6000x{day}"),
         series("fetch_wakeup_seconds_bucket", f"0+5990x{day}", 'le="0.25"'),
     ]
-    # Over the whole day, not only at its end.
-    quiet = 'count_over_time(ALERTS{alertstate="firing"}[24h])'
-    tests = [{"interval": "1m", "input_series": inputs,
-              "promql_expr_test": [{"expr": quiet, "eval_time": "24h", "exp_samples": []}]}]
-    play(tmp_path, tests)
+    play(tmp_path, [{"interval": "1m", "input_series": inputs, "promql_expr_test": [silent(".*", "24h")]}])

@@ -257,6 +257,34 @@ def test_a_topic_that_does_not_exist_is_said_and_counted(broker, start):
     assert program.child.stop() == 0
 
 
+def test_a_commit_that_is_refused_for_a_deleted_topic_is_said_and_holds_for_the_others(broker, start):
+    group = unique("rust-group")
+    kept, deleted = (create_topic(broker.address, unique(name)) for name in ("rust-kept", "rust-deleted"))
+    for topic in (kept, deleted):
+        send_all(broker.address, topic, [b"%d" % number for number in range(10)])
+    both = ["--topic", kept, "--topic", deleted]
+    # Nothing is committed before it stops, and while it holds nothing moves: what it has processed of the deleted
+    # topic is still to be committed then.
+    program = start(
+        "consume", "--group", group, *both, "--count", 20, "--hold", "--commit-seconds", 3600, "--print-metrics"
+    )
+    lag = {"name": "streamhouse_consumer_lag", "partition": "0", "consumer_group": group}
+
+    def processed() -> bool:
+        metrics = program.metrics()
+        return len(program.lines()) == 20 and all(metrics.get(topic=each, **lag) == 0 for each in (kept, deleted))
+
+    wait_until(processed, SECONDS, "20 records")
+    admin(broker.address).delete_topics([deleted])[deleted].result(30)
+    assert program.child.stop() == 1
+    said = program.said()
+    [error] = re.findall("^Error: Commit .*$", said, re.MULTILINE)
+    assert f'topic: "{deleted}", partition: 0, offset: 10' in error and kept not in error
+    counted = re.findall(r"^streamhouse_consumer_errors_total\{(.*)\} ([1-9]\d*)$", said, re.MULTILINE)
+    assert counted == [(f'topic="{deleted}",consumer_group="{group}",error_type="unknown_topic"', "1")]
+    assert committed(broker.address, group, kept) == 10
+
+
 def test_headers_that_anybody_may_send_are_read_and_a_trace_among_them_is_passed_on(broker, start):
     topic = create_topic(broker.address, unique("rust-headers"))
 

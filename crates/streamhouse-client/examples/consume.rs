@@ -39,6 +39,9 @@ struct Arguments {
     /// Then stay in the group until told to stop, without taking more
     #[arg(long)]
     hold: bool,
+    /// How long what is processed may stay uncommitted
+    #[arg(long, default_value = "1")]
+    commit_seconds: u64,
     /// Where to serve this program's metrics
     #[arg(long)]
     metrics: Option<SocketAddr>,
@@ -56,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .client_id("example-consume")
         .group(arguments.group)
         .topics(arguments.topic)
-        .commits(Commits::Every(Duration::from_secs(1)))
+        .commits(Commits::Every(Duration::from_secs(arguments.commit_seconds)))
         .on_rebalance(|rebalance| {
             let places: Vec<_> = rebalance
                 .partitions
@@ -102,11 +105,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         stop.await?;
     }
     let metrics = consumer.metrics().clone();
-    consumer.close(Duration::from_secs(30)).await?;
+    let closed = consumer.close(Duration::from_secs(30)).await;
     if arguments.print_metrics {
         eprint!("{}", metrics.render());
     }
-    Ok(())
+    Ok(closed?)
 }
 
 fn show(record: &Received) -> std::io::Result<()> {

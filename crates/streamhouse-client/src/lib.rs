@@ -53,7 +53,7 @@ mod transaction;
 pub use config::{Acks, Assignor, Commits, Compression, ConfigError, GroupProtocol, Isolation, Start};
 pub use consumer::{
     ConsumeError, Consumer, ConsumerBuilder, ProcessedError, Rebalance, RebalanceHook, RebalanceKind,
-    TopicPartition,
+    RefusedOffset, TopicPartition,
 };
 pub use error::ErrorCode;
 #[cfg(feature = "prometheus")]

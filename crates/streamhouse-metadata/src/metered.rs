@@ -10,7 +10,7 @@ mod groups;
 mod transactions;
 
 use std::future::Future;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -79,6 +79,7 @@ operations! {
     register
     fence
     tombstones
+    next_sweep
     unnamed
     swept
     create_topic
@@ -222,6 +223,10 @@ impl<S: MetadataStore> MetadataStore for Metered<S> {
 
     async fn tombstones(&self, before: StoreTime) -> Result<Vec<(IncarnationId, u64)>, StoreError> {
         timed(&self.operations.tombstones, self.inner.tombstones(before)).await
+    }
+
+    async fn next_sweep(&self, put_deadline: Duration) -> Result<Option<StoreTime>, StoreError> {
+        timed(&self.operations.next_sweep, self.inner.next_sweep(put_deadline)).await
     }
 
     async fn unnamed(&self, incarnation: IncarnationId, counters: &[u64]) -> Result<Vec<u64>, StoreError> {

@@ -57,6 +57,7 @@ impl Snapshot {
         let names: HashMap<TopicId, &str> = topics.iter().map(|t| (t.id, t.name.as_str())).collect();
         let open_transactions = oldest_open(&self.metadata.transactions().await?, &names, now);
         let usage = self.metadata.storage_usage().await?;
+        // By the rule that tells the task when to come again; those whose PUTs may still land wait for it as well.
         let unswept = self
             .metadata
             .tombstones(StoreTime(now.0.saturating_add(1)))

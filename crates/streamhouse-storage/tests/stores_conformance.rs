@@ -225,9 +225,12 @@ impl Suite {
 
     async fn a_store_belongs_to_the_first_cluster_that_claims_it(&self) {
         let (ours, theirs) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        check_identity(&*self.store, ours).await.unwrap();
-        check_identity(&*self.store, ours).await.unwrap();
-        match check_identity(&*self.store, theirs).await {
+        let unclaimed = check_identity(&*self.store, ours, 7).await.unwrap_err();
+        assert!(matches!(unclaimed, IdentityError::Unclaimed { objects: 7, .. }));
+        for objects in [0, 0, 7] {
+            check_identity(&*self.store, ours, objects).await.unwrap();
+        }
+        match check_identity(&*self.store, theirs, 0).await {
             Err(IdentityError::Mismatch { expected, found }) => assert_eq!((expected, found), (theirs, ours)),
             other => panic!("{other:?}"),
         }

@@ -119,6 +119,14 @@ impl Position {
         &self.slot.topic
     }
 
+    pub(super) fn partition(&self) -> i32 {
+        self.slot.partition
+    }
+
+    pub(super) fn offset(&self) -> i64 {
+        self.offset
+    }
+
     pub(super) fn slot(&self) -> &Arc<Slot> {
         &self.slot
     }

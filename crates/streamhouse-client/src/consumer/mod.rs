@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use assignment::{Position, Slot};
 pub use builder::{ConsumerBuilder, Rebalance, RebalanceHook, RebalanceKind, TopicPartition};
-pub use error::{ConsumeError, ProcessedError};
+pub use error::{ConsumeError, ProcessedError, RefusedOffset};
 use poller::{Batch, Order, Shared};
 
 use crate::config::Commits;
@@ -119,7 +119,7 @@ impl Consumer {
     /// Commits what is processed, now.
     ///
     /// # Errors
-    /// Refused, or unanswered; it is tried again with the next commit.
+    /// Refused, for some partitions or for all, or unanswered. That is tried again with the next commit.
     pub async fn commit(&self) -> Result<(), ConsumeError> {
         let span = tracing::debug_span!("commit", consumer_group = %self.shared.group);
         tracing::Instrument::instrument(self.ask(Order::Commit), span).await
@@ -182,7 +182,8 @@ impl Consumer {
     /// the same, without anybody hearing how it went.
     ///
     /// # Errors
-    /// The commit was refused, or the time was over.
+    /// The commit was refused, for some partitions or for all, or nobody answered it within the limit: what was not
+    /// committed is consumed again, by whoever gets the partition. Or the time was over before the group was left.
     pub async fn close(self, limit: Duration) -> Result<(), ConsumeError> {
         let answer = self.order(|reply| Order::Close { limit, reply })?;
         // The thread is the last to hold it, so that nobody else waits for connections to close.

@@ -1,7 +1,8 @@
 //! Why a record or a request failed, as a label: the server's words, and two for what no server said.
 //!
-//! `agent_error` is a failure that an agent (a broker) reported and that is not the program's fault. Where
-//! nobody answered in time it is `timed_out`; where this process refused or gave up without asking, `local`.
+//! `agent_error` is a failure that an agent (a broker) reported and that is not the program's fault, also where the
+//! agent says that it took too long (REQUEST_TIMED_OUT). Where nobody answered in time it is `timed_out`; where this
+//! process refused or gave up without asking, `local`.
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 use streamhouse_observability::closed_label;
@@ -81,9 +82,7 @@ impl ProducerErrorType {
             | Code::ConcurrentTransactions
             | Code::InvalidTransactionTimeout => Self::Transaction,
             Code::ThrottlingQuotaExceeded => Self::Throttled,
-            Code::MessageTimedOut | Code::OperationTimedOut | Code::TimedOutQueue | Code::RequestTimedOut => {
-                Self::TimedOut
-            }
+            Code::MessageTimedOut | Code::OperationTimedOut | Code::TimedOutQueue => Self::TimedOut,
             Code::InvalidTopic
             | Code::InvalidRecord
             | Code::InvalidTimestamp
@@ -133,11 +132,38 @@ impl ConsumerErrorType {
             | Code::InvalidArgument
             | Code::UnsupportedAssignor
             | Code::OffsetMetadataTooLarge => Self::Invalid,
-            Code::OperationTimedOut | Code::TimedOutQueue | Code::RequestTimedOut | Code::PollExceeded => {
-                Self::TimedOut
-            }
+            Code::OperationTimedOut | Code::TimedOutQueue | Code::PollExceeded => Self::TimedOut,
             _ if code.is_from_broker() => Self::AgentError,
             _ => Self::Local,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_answered_has_timed_out() {
+        for number in -1..200 {
+            let code = ErrorCode::new(number);
+            assert_ne!(
+                ProducerErrorType::of(code),
+                ProducerErrorType::TimedOut,
+                "{code:?}"
+            );
+            assert_ne!(
+                ConsumerErrorType::of(code),
+                ConsumerErrorType::TimedOut,
+                "{code:?}"
+            );
+        }
+        let answered = ErrorCode::from(Code::RequestTimedOut);
+        assert_eq!(ProducerErrorType::of(answered), ProducerErrorType::AgentError);
+        assert_eq!(ConsumerErrorType::of(answered), ConsumerErrorType::AgentError);
+        for code in [Code::OperationTimedOut, Code::TimedOutQueue] {
+            assert_eq!(ProducerErrorType::of(code.into()), ProducerErrorType::TimedOut);
+            assert_eq!(ConsumerErrorType::of(code.into()), ConsumerErrorType::TimedOut);
         }
     }
 }

@@ -24,7 +24,7 @@ unsafe extern "C" {
 
 /// One client's queue. It must not outlive its client, which it therefore borrows.
 pub(crate) struct EventQueue<'c> {
-    queue: NonNull<sys::rd_kafka_queue_t>,
+    pub(super) queue: NonNull<sys::rd_kafka_queue_t>,
     client: PhantomData<&'c ()>,
 }
 
@@ -47,6 +47,12 @@ impl<'c> EventQueue<'c> {
     pub(crate) fn consumer<C: ClientContext>(client: &'c Client<C>) -> Option<Self> {
         // SAFETY: as above; null for a client without a group.
         Self::new(unsafe { sys::rd_kafka_queue_get_consumer(client.native_ptr()) })
+    }
+
+    /// One of our own, for answers that we ask to have there.
+    pub(super) fn own<C: ClientContext>(client: &'c Client<C>) -> Option<Self> {
+        // SAFETY: as above.
+        Self::new(unsafe { sys::rd_kafka_queue_new(client.native_ptr()) })
     }
 
     fn new(queue: *mut sys::rd_kafka_queue_t) -> Option<Self> {
@@ -98,7 +104,7 @@ pub(crate) struct LogLine {
     pub(crate) text: String,
 }
 
-pub(crate) struct Event(NonNull<sys::rd_kafka_event_t>);
+pub(crate) struct Event(pub(super) NonNull<sys::rd_kafka_event_t>);
 
 #[allow(unsafe_code)]
 impl Event {

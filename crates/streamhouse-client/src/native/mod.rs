@@ -3,11 +3,13 @@
 //! Everything `unsafe` of this crate is in this room. What is asked here and nowhere else: a delivery report
 //! as the batch that it is, with its latency and whether the record may be stored; a fetched record whose
 //! headers may hold any bytes (the crate panics on a header name that is not UTF-8); errors with the topic
-//! and partition they are about; the high watermark that the last fetch saw. Codes are read as integers: a
+//! and partition they are about; commits with what was refused of them, and with a limit; the high watermark that the
+//! last fetch saw. Codes are read as integers: a
 //! broker may send one that no enum has.
 //!
-//! Not here: configuration, sending, group and transaction calls. Those are the crate's.
+//! Not here: configuration, sending, other group calls and transactions. Those are the crate's.
 
+mod commits;
 mod events;
 mod message;
 
@@ -17,6 +19,7 @@ use std::time::Duration;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka_sys as sys;
 
+pub(crate) use commits::{CommitAnswer, commit};
 pub(crate) use events::{Event, EventQueue, Kind};
 pub(crate) use message::{Fetched, Persisted, Report};
 

@@ -70,8 +70,13 @@ pub async fn trace_16_tombstones_are_listed_daily_and_kept_thirty_days(bench: &m
             .expect("tombstones")
             .is_empty()
     );
+    let deadline = Duration::from_secs(30);
+    let next = bench.store().next_sweep(deadline).await.expect("next");
+    assert_eq!(next, None, "nobody is dead");
     bench.store().fence(agent.incarnation).await.expect("fenced");
     let fenced = bench.store().now().await.expect("now");
+    let next = bench.store().next_sweep(deadline).await.expect("next");
+    assert_eq!(next, Some(StoreTime(fenced.0 + 30_001)));
     assert!(
         bench
             .store()
@@ -91,6 +96,9 @@ pub async fn trace_16_tombstones_are_listed_daily_and_kept_thirty_days(bench: &m
             // Everything below the counter that the commit named as undecided is decided.
             assert_eq!(found, [(agent.incarnation, 42)], "on day {day}");
             bench.store().swept(agent.incarnation, now).await.expect("swept");
+            let next = bench.store().next_sweep(deadline).await.expect("next");
+            let tomorrow = StoreTime(now.0 + 24 * 60 * 60 * 1_000);
+            assert_eq!(next, (day < 30).then_some(tomorrow), "on day {day}");
             listed += 1;
         } else {
             assert!(found.is_empty(), "forgotten on day {day}");

@@ -17,6 +17,15 @@ pub struct OldSegment {
     pub committed_at: StoreTime,
 }
 
+/// The present: segments are as old as two kinds of clocks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// For what the store stamped itself.
+    pub store: StoreTime,
+    /// For the timestamps of records, which come from other machines.
+    pub records: StoreTime,
+}
+
 /// What becomes of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -30,7 +39,7 @@ pub struct Verdict {
 
 /// Judges a partition that holds `size_bytes`, of which `oldest` are the first segments in order.
 #[must_use]
-pub fn judge(retention: Retention, now: StoreTime, size_bytes: u64, oldest: &[OldSegment]) -> Verdict {
+pub fn judge(retention: Retention, now: Present, size_bytes: u64, oldest: &[OldSegment]) -> Verdict {
     let mut left_bytes = size_bytes;
     let mut verdict = Verdict {
         log_start_offset: None,
@@ -38,9 +47,9 @@ pub fn judge(retention: Retention, now: StoreTime, size_bytes: u64, oldest: &[Ol
         more: false,
     };
     for segment in oldest {
-        let newest = match segment.max_timestamp {
-            none if none < 0 => segment.committed_at.0,
-            timestamp => timestamp,
+        let (newest, now) = match segment.max_timestamp {
+            none if none < 0 => (segment.committed_at.0, now.store),
+            timestamp => (timestamp, now.records),
         };
         // Too old from this moment on.
         let due = retention
@@ -66,7 +75,10 @@ pub fn judge(retention: Retention, now: StoreTime, size_bytes: u64, oldest: &[Ol
 mod tests {
     use super::*;
 
-    const NOW: StoreTime = StoreTime(1_000_000);
+    const NOW: Present = Present {
+        store: StoreTime(1_000_000),
+        records: StoreTime(1_000_000),
+    };
 
     fn segment(last_offset: i64, max_timestamp: i64) -> OldSegment {
         OldSegment {
@@ -117,6 +129,19 @@ mod tests {
         );
         let verdict = judge(by(Some(9_999), None), NOW, 100, &[segment(9, -1)]);
         assert_eq!(verdict.log_start_offset, Some(10));
+    }
+
+    #[test]
+    fn a_store_that_is_ahead_of_all_clocks_takes_no_record_for_older_than_they_say() {
+        let ahead = Present {
+            store: StoreTime(9_000_000),
+            ..NOW
+        };
+        let limit = by(Some(10_000), None);
+        let stamped = judge(limit, ahead, 100, &[segment(9, 999_000)]);
+        assert_eq!(stamped.log_start_offset, None);
+        let by_commit = judge(limit, ahead, 100, &[segment(9, -1)]);
+        assert_eq!(by_commit.log_start_offset, Some(10));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What a failure of SQLite means: the one place that reads its error codes.
 //!
-//! A full disk or a locked file changed nothing. So did a log whose index found no room to grow: it grows
-//! before anything is written. A failed read, write or fsync, or a corrupt page, means
-//! that what is stored cannot be trusted any more: the process must stop. Everything unforeseen counts
-//! as damage too, because carrying on could break the promise.
+//! A full disk or a locked file changed nothing. A log whose index found no room to grow, on the disk or in memory,
+//! holds the transaction already: rolled back for who runs on, it comes back if the process dies before the next
+//! one is written, so that its fate is unknown. A failed read, write or fsync, or a corrupt page, means that what
+//! is stored cannot be trusted any more: the process must stop. Everything unforeseen counts as damage too, because
+//! carrying on could break the promise.
 
 use rusqlite::{Error, ErrorCode, ffi};
 
@@ -16,25 +17,34 @@ impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(error.to_string()),
-            Some(ErrorCode::SystemIoFailure)
-                if error.sqlite_error().map(|code| code.extended_code) == Some(ffi::SQLITE_IOERR_SHMSIZE) =>
-            {
-                Self::Full(error.to_string())
+            Some(ErrorCode::SystemIoFailure) if lacks_room_for_index(&error) => {
+                Self::Unknown(error.to_string())
             }
-            Some(
-                ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::OutOfMemory
-                | ErrorCode::OperationInterrupted,
-            ) => Self::Unavailable(error.to_string()),
+            Some(ErrorCode::OutOfMemory) => Self::Unknown(error.to_string()),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted) => {
+                Self::Unavailable(error.to_string())
+            }
             _ => Self::Damaged(error.to_string()),
         }
     }
 }
 
+fn lacks_room_for_index(error: &Error) -> bool {
+    error.sqlite_error().map(|code| code.extended_code) == Some(ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+/// What stopped something that is repeated until it is answered, whatever became of it: no room is no room.
+fn repeated(error: Error) -> StoreError {
+    if lacks_room_for_index(&error) {
+        StoreError::Full(error.to_string())
+    } else {
+        error.into()
+    }
+}
+
 impl From<Error> for CommitError {
     fn from(error: Error) -> Self {
-        Self::Store(error.into())
+        Self::Store(repeated(error))
     }
 }
 
@@ -52,7 +62,7 @@ impl From<Error> for TopicError {
 
 impl From<Error> for SwapError {
     fn from(error: Error) -> Self {
-        Self::Store(error.into())
+        Self::Store(repeated(error))
     }
 }
 
@@ -181,10 +191,14 @@ mod tests {
         ] {
             assert!(matches!(meaning(code), StoreError::Damaged(_)), "{code}");
         }
-        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE] {
-            assert!(matches!(meaning(code), StoreError::Full(_)), "{code}");
+        assert!(matches!(meaning(ffi::SQLITE_FULL), StoreError::Full(_)));
+        for code in [ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_NOMEM] {
+            assert!(matches!(meaning(code), StoreError::Unknown(_)), "{code}");
         }
-        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED, ffi::SQLITE_NOMEM] {
+        let no_room = ffi::Error::new(ffi::SQLITE_IOERR_SHMSIZE);
+        let committing = CommitError::from(Error::SqliteFailure(no_room, None));
+        assert!(matches!(committing, CommitError::Store(StoreError::Full(_))));
+        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED] {
             assert!(matches!(meaning(code), StoreError::Unavailable(_)), "{code}");
         }
     }

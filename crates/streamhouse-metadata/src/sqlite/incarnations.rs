@@ -5,6 +5,7 @@
 //! may still appear in the object store (TRACES 16).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::params;
 use uuid::Uuid;
@@ -101,9 +102,7 @@ pub(super) fn tombstones(shared: &Shared, before: StoreTime) -> Vec<(Incarnation
     let hot = shared.hot.read();
     let due = hot.incarnations.iter().filter(|(_, known)| {
         known.fenced_at.is_some_and(|fenced| fenced < before)
-            && known
-                .swept_at
-                .is_none_or(|swept| swept.0.saturating_add(DAY_MS) <= now.0)
+            && swept_again_at(known).is_none_or(|again| again <= now)
     });
     let mut tombstones: Vec<_> = due
         .map(|(id, known)| (known.fenced_at, *id, known.lowest_undecided))
@@ -113,4 +112,23 @@ pub(super) fn tombstones(shared: &Shared, before: StoreTime) -> Vec<(Incarnation
         .into_iter()
         .map(|(_, id, lowest)| (id, lowest))
         .collect()
+}
+
+/// When the first tombstone is one of [`tombstones`] before the moment that lies `put_deadline` back.
+pub(super) fn next_sweep(shared: &Shared, put_deadline: Duration) -> Option<StoreTime> {
+    let deadline_ms = i64::try_from(put_deadline.as_millis()).unwrap_or(i64::MAX);
+    let hot = shared.hot.read();
+    let due = hot.incarnations.values().filter_map(|known| {
+        // Due when it is older than the deadline, not when it is as old.
+        let landed = StoreTime(known.fenced_at?.0.saturating_add(deadline_ms).saturating_add(1));
+        Some(swept_again_at(known).map_or(landed, |again| again.max(landed)))
+    });
+    due.min()
+}
+
+/// `None` while it was never swept: then nothing but its fencing is waited for.
+fn swept_again_at(known: &Incarnation) -> Option<StoreTime> {
+    known
+        .swept_at
+        .map(|swept| StoreTime(swept.0.saturating_add(DAY_MS)))
 }

@@ -35,6 +35,7 @@ mod watched;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -127,7 +128,7 @@ impl SqliteStore {
             .await?;
         let slice = move |writer: &mut Writer| {
             if writer.merged_commit < target {
-                writer.settle_slice()?;
+                writer.merge_some()?;
             }
             Ok::<_, StoreError>(writer.merged_commit >= target)
         };
@@ -167,6 +168,10 @@ impl MetadataStore for SqliteStore {
 
     async fn tombstones(&self, before: StoreTime) -> Result<Vec<(IncarnationId, u64)>, StoreError> {
         Ok(incarnations::tombstones(&self.shared, before))
+    }
+
+    async fn next_sweep(&self, put_deadline: Duration) -> Result<Option<StoreTime>, StoreError> {
+        Ok(incarnations::next_sweep(&self.shared, put_deadline))
     }
 
     async fn unnamed(&self, incarnation: IncarnationId, counters: &[u64]) -> Result<Vec<u64>, StoreError> {

@@ -4,14 +4,14 @@
 //! released. A store in memory has one connection only, and its reads run on the writer's thread.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::RwLock;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use streamhouse_observability::logging;
 
 use super::load::load;
@@ -28,6 +28,9 @@ use crate::store::StoreError;
 pub(super) struct Reader(pub(super) Connection);
 
 impl Owner for Reader {}
+
+/// A clock that is further behind what is stored than that is worth a warning.
+const CLOCK_AHEAD_MS_MAX: i64 = 60_000;
 
 /// A metadata store in one SQLite file, for one process. See the module's head.
 ///
@@ -60,6 +63,9 @@ impl SqliteStore {
         schema::check_owner(&conn, &shown)?;
         schema::configure_writer(&conn, &options)?;
         schema::migrate(&mut conn)?;
+        if path.is_some() {
+            make_durable(&conn)?;
+        }
         let loaded = load(&conn).map_err(|error| match error {
             StoreError::Unavailable(why)
             | StoreError::Full(why)
@@ -74,9 +80,10 @@ impl SqliteStore {
             path: shown.clone(),
             source,
         };
+        let damage = Arc::new(OnceLock::new());
         let (checkpoints, checkpointer) = match &path {
             Some(path) => {
-                let (sender, checkpointer) = Checkpointer::spawn(path)?;
+                let (sender, checkpointer) = Checkpointer::spawn(path, Arc::clone(&damage))?;
                 (Some(sender), Some(checkpointer))
             }
             None => (None, None),
@@ -84,6 +91,12 @@ impl SqliteStore {
         let waits = options.waits.clone();
         let presence = path.as_deref().map(Presence::of).transpose().map_err(io)?;
         let clock_ahead_ms = loaded.newest.saturating_sub(options.clock.now().0).max(0);
+        if clock_ahead_ms > CLOCK_AHEAD_MS_MAX {
+            tracing::warn!(
+                clock_ahead_ms,
+                "the clock was ahead in an earlier run; what the metadata store stamps goes on from there"
+            );
+        }
         let shared = Arc::new(Shared {
             hot: RwLock::new(loaded.hot),
             cluster: loaded.cluster,
@@ -100,9 +113,11 @@ impl SqliteStore {
             merged_commit: loaded.merged_commit,
             dirty: loaded.dirty.into_iter().collect(),
             round: None,
+            settling_to: None,
             trim: Trim::from_start(),
             pressed: false,
             damaged: None,
+            damage_seen: damage,
             presence,
             checkpoints,
             written_bytes: 0,
@@ -130,6 +145,28 @@ impl SqliteStore {
     }
 }
 
+/// Copies what the log holds into the database, with fsync, before anything of it is relied upon.
+///
+/// A run that ended because fsync of the log failed leaves pages there that the kernel takes for written, and
+/// which may only be in its memory: behind them nothing could be stored for good.
+///
+/// # Errors
+/// What SQLite says, unless it is that the disk is full: then nothing more can be written behind them either.
+fn make_durable(conn: &Connection) -> Result<(), OpenError> {
+    let copied = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    match copied {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(OpenError::Corrupt(
+            "its log cannot be copied into it: somebody has it open".to_owned(),
+        )),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
+            tracing::warn!(%error, "the log of the metadata store could not be copied into it");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
@@ -143,11 +180,11 @@ fn open_reader(path: &Path) -> Result<Connection, OpenError> {
 struct Checkpointer(Option<JoinHandle<()>>);
 
 impl Checkpointer {
-    fn spawn(path: &Path) -> Result<(SyncSender<()>, Self), OpenError> {
+    fn spawn(path: &Path, damage: Arc<OnceLock<StoreError>>) -> Result<(SyncSender<()>, Self), OpenError> {
         let conn = Connection::open(path)?;
         schema::configure(&conn)?;
         let (sender, due) = sync_channel(1);
-        let run = move || checkpoint_when_due(&conn, &due);
+        let run = move || checkpoint_when_due(&conn, &due, &damage);
         let thread = thread::Builder::new()
             .name("metadata-checkpoint".to_owned())
             .spawn(run);
@@ -159,13 +196,18 @@ impl Checkpointer {
     }
 }
 
-fn checkpoint_when_due(conn: &Connection, due: &Receiver<()>) {
+/// SQLite's own checkpoints, on the writer's connection, do not say that they failed: this is where it is noticed.
+fn checkpoint_when_due(conn: &Connection, due: &Receiver<()>, damage: &OnceLock<StoreError>) {
     while due.recv().is_ok() {
-        // What fails here fails again at the writer's own checkpoint, whose error is answered.
-        if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-            && let Some(suppressed) = logging::admit("checkpoint", "sqlite", "")
-        {
+        let Err(error) = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) else {
+            continue;
+        };
+        if let Some(suppressed) = logging::admit("checkpoint", "sqlite", "") {
             tracing::warn!(%error, suppressed, "a background checkpoint failed");
+        }
+        if let fault @ StoreError::Damaged(_) = StoreError::from(error) {
+            // The first one is told to whoever writes next.
+            let _ = damage.set(fault);
         }
     }
 }
@@ -176,5 +218,37 @@ impl Drop for Checkpointer {
         if let Some(thread) = self.0.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trace_26_a_background_checkpoint_that_fails_stops_the_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m.db");
+        let writing = Connection::open(&path).unwrap();
+        schema::configure(&writing).unwrap();
+        writing
+            .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES (1);")
+            .unwrap();
+        let (sender, due) = sync_channel(2);
+        let damage = OnceLock::new();
+        let conn = Connection::open(&path).unwrap();
+        sender.send(()).unwrap();
+        drop(sender);
+        checkpoint_when_due(&conn, &due, &damage);
+        assert!(damage.get().is_none(), "nothing is wrong yet");
+
+        drop((conn, writing));
+        std::fs::write(&path, [7; 8_192]).unwrap();
+        let (sender, due) = sync_channel(2);
+        let conn = Connection::open(&path).unwrap();
+        sender.send(()).unwrap();
+        drop(sender);
+        checkpoint_when_due(&conn, &due, &damage);
+        assert!(matches!(damage.get(), Some(StoreError::Damaged(_))));
     }
 }

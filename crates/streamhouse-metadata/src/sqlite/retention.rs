@@ -14,7 +14,7 @@ use super::objects::release;
 use super::writer::Writer;
 use crate::ids::{StoreTime, TopicPartition};
 use crate::model::retention::{DeleteUpTo, RetentionRound};
-use crate::rules::retention::{OldSegment, judge};
+use crate::rules::retention::{OldSegment, Present, judge};
 use crate::store::StoreError;
 use crate::store::admin::DeleteRecordsError;
 
@@ -94,7 +94,12 @@ impl Writer {
         partitions: &[TopicPartition],
     ) -> Result<RetentionRound, StoreError> {
         let shared = Arc::clone(&self.shared);
-        let now = shared.now();
+        let store = shared.now();
+        let now = Present {
+            store,
+            // Once the machine's clock was ahead, the store's stays so for ever; those of producers do not.
+            records: store.min(shared.options.clock.wall()),
+        };
         let mut round = RetentionRound::default();
         for id in partitions {
             let hot = shared.hot.read();

@@ -78,16 +78,31 @@ struct Piece {
 }
 
 impl Writer {
-    /// Does one slice of a round, or one of trimming; true when nothing is left.
+    /// Does one slice of a round, or one of trimming; true when nothing is left of what was there at the first
+    /// call since the last answer of true. Commits that come meanwhile do not keep it from its end.
     pub(super) fn settle_slice(&mut self) -> Result<bool, StoreError> {
+        let target = *self.settling_to.get_or_insert(self.next_commit - 1);
+        if self.merged_commit < target {
+            self.merge_some()?;
+            if self.merged_commit < target {
+                return Ok(false);
+            }
+        }
+        if self.trim_slice()? {
+            self.settling_to = None;
+        }
+        Ok(self.settling_to.is_none())
+    }
+
+    /// Does one slice of a round, beginning one where none is under way.
+    pub(super) fn merge_some(&mut self) -> Result<(), StoreError> {
         if self.round.is_none() {
             if self.merged_commit == self.next_commit - 1 {
-                return self.trim_slice();
+                return Ok(());
             }
             self.begin_round();
         }
-        self.merge_slice()?;
-        Ok(self.round.is_none() && self.merged_commit == self.next_commit - 1 && !self.may_trim())
+        self.merge_slice()
     }
 
     fn begin_round(&mut self) {

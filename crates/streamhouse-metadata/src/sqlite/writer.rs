@@ -4,9 +4,9 @@
 //! the shared [`Hot`] state only after SQLite has committed. Once something failed in a way that leaves
 //! doubt about what is stored, it refuses every further job. The jobs stand in files of their own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use rusqlite::Connection;
@@ -54,10 +54,14 @@ pub(super) struct Writer {
     /// Partitions with something to merge that the running round does not cover.
     pub(super) dirty: IdSet<TopicPartition>,
     pub(super) round: Option<Round>,
+    /// How far whoever is settling at the moment wants to come.
+    pub(super) settling_to: Option<i64>,
     pub(super) trim: Trim,
     /// A round that the bound demanded goes on by itself.
     pub(super) pressed: bool,
     pub(super) damaged: Option<StoreError>,
+    /// Damage that a background checkpoint met.
+    pub(super) damage_seen: Arc<OnceLock<StoreError>>,
     /// `None` in memory.
     pub(super) presence: Option<Presence>,
     pub(super) checkpoints: Option<SyncSender<()>>,
@@ -70,7 +74,7 @@ impl Writer {
         &mut self,
         job: impl FnOnce(&mut Self) -> Result<T, E>,
     ) -> Result<T, E> {
-        if let Some(damaged) = &self.damaged {
+        if let Some(damaged) = self.damaged.as_ref().or(self.damage_seen.get()) {
             return Err(damaged.clone().into());
         }
         if let Some(presence) = &self.presence {
@@ -114,8 +118,8 @@ impl Owner for Writer {
         }
         self.pressed = true;
         let before = self.merged_commit;
-        match self.guard(Self::settle_slice) {
-            Ok(_) => {
+        match self.guard(Self::merge_some) {
+            Ok(()) => {
                 self.pressed = self.merged_commit == before;
                 true
             }

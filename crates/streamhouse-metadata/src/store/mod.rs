@@ -9,6 +9,8 @@ pub mod admin;
 pub mod groups;
 pub mod transactions;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
@@ -143,6 +145,10 @@ pub trait MetadataStore:
     /// counter at which listing starts.
     async fn tombstones(&self, before: StoreTime) -> Result<Vec<(IncarnationId, u64)>, StoreError>;
 
+    /// When the first tombstone's prefix has to be listed, none sooner than `put_deadline` after it was fenced;
+    /// in the past if that was not done yet. `None` without tombstones.
+    async fn next_sweep(&self, put_deadline: Duration) -> Result<Option<StoreTime>, StoreError>;
+
     /// Of these counters of one incarnation, those that no object row names.
     async fn unnamed(&self, incarnation: IncarnationId, counters: &[u64]) -> Result<Vec<u64>, StoreError>;
 
@@ -215,8 +221,9 @@ pub trait MetadataStore:
     async fn purge_deleted(&self, limit: u32) -> Result<bool, StoreError>;
     /// Removes producer rows not used since `before`; their number.
     async fn expire_producers(&self, before: StoreTime) -> Result<u64, StoreError>;
-    /// Moves what a store keeps for fast commits into its ordered tables and shortens its log. True
-    /// when nothing is left to do; free of work on an idle store.
+    /// Moves what a store keeps for fast commits into its ordered tables and shortens its log. To be called
+    /// until it is true: nothing is left then of what was there at the first of these calls. Free of work on
+    /// an idle store.
     async fn settle(&self) -> Result<bool, StoreError>;
 
     /// Flushes and releases what the store holds; nothing may be asked afterwards.

@@ -10,6 +10,7 @@ mod transactions;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -49,6 +50,7 @@ pub struct FlakyStore {
     inner: Arc<dyn MetadataStore>,
     faults: Mutex<VecDeque<CommitFault>>,
     down: AtomicBool,
+    refuses_agents: AtomicBool,
     commits: AtomicU64,
     requests: AtomicU64,
 }
@@ -60,6 +62,7 @@ impl FlakyStore {
             inner,
             faults: Mutex::default(),
             down: AtomicBool::new(false),
+            refuses_agents: AtomicBool::new(false),
             commits: AtomicU64::new(0),
             requests: AtomicU64::new(0),
         }
@@ -73,6 +76,11 @@ impl FlakyStore {
     /// While down, everything is answered with [`StoreError::Unavailable`].
     pub fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::Release);
+    }
+
+    /// While it does, registrations are answered with [`StoreError::Unavailable`].
+    pub fn refuse_agents(&self, refuse: bool) {
+        self.refuses_agents.store(refuse, Ordering::Release);
     }
 
     /// How many commits were asked for, failed ones included.
@@ -112,6 +120,9 @@ impl MetadataStore for FlakyStore {
 
     async fn register(&self, advertised: &str) -> Result<Registered, StoreError> {
         self.up()?;
+        if self.refuses_agents.load(Ordering::Acquire) {
+            return Err(StoreError::Unavailable("made to refuse".to_owned()));
+        }
         self.inner.register(advertised).await
     }
 
@@ -123,6 +134,11 @@ impl MetadataStore for FlakyStore {
     async fn tombstones(&self, before: StoreTime) -> Result<Vec<(IncarnationId, u64)>, StoreError> {
         self.up()?;
         self.inner.tombstones(before).await
+    }
+
+    async fn next_sweep(&self, put_deadline: Duration) -> Result<Option<StoreTime>, StoreError> {
+        self.up()?;
+        self.inner.next_sweep(put_deadline).await
     }
 
     async fn unnamed(&self, incarnation: IncarnationId, counters: &[u64]) -> Result<Vec<u64>, StoreError> {

@@ -35,4 +35,8 @@ impl Clock for ManualClock {
     fn now(&self) -> StoreTime {
         StoreTime(self.now_ms.load(Ordering::Acquire))
     }
+
+    fn wall(&self) -> StoreTime {
+        self.now()
+    }
 }

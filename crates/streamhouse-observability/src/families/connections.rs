@@ -7,7 +7,7 @@ closed_label! {
     RejectReason, "reason" {
         /// Too many connections.
         Limit = "limit",
-        /// A frame announced more bytes than are allowed.
+        /// A frame announced more bytes than are allowed, or its answer would have more.
         FrameTooLarge = "frame_too_large",
         /// Bytes that are no request.
         Malformed = "malformed",

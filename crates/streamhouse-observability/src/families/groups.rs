@@ -2,8 +2,9 @@
 //!
 //! Lag is the high watermark less the committed offset, both of one moment: right also while every
 //! consumer is dead. A partition without a committed offset has no series. When there are more label sets
-//! than the limit, the topics with the most are shown as their maximum in `partition="~max"`: a maximum is
-//! what an alert asks for, and a sum of lags is nobody's lag.
+//! than the limit, the topics that save the most by it are shown as their maximum in `partition="~max"`, one
+//! a group: a maximum is what an alert asks for, and a sum of lags is nobody's lag. What is beyond the limit
+//! even so (many groups, many topics of one partition) shares one maximum in `~other`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,10 +108,10 @@ pub(super) fn register(cluster: &Cluster, registry: &Registry) {
     );
 }
 
-/// One sample a lag, and how many label sets were folded away.
+/// At most `series_max` samples, and how many lags have none of their own.
 fn lags(groups: &[GroupView], series_max: usize, value: impl Fn(&GroupLag) -> f64) -> (Vec<Sample>, usize) {
     let folded = topics_to_fold(groups, series_max);
-    let mut samples = Vec::new();
+    let mut own = Vec::new();
     let mut maxima: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     let mut folded_sets = 0;
     for group in groups {
@@ -121,29 +122,44 @@ fn lags(groups: &[GroupView], series_max: usize, value: impl Fn(&GroupLag) -> f6
                 *maximum = maximum.max(value(lag));
             } else {
                 let partition = lag.partition.to_string();
-                samples.push(sample(&[&lag.topic, &partition, &group.group], value(lag)));
+                own.push(sample(&[&lag.topic, &partition, &group.group], value(lag)));
             }
         }
     }
     let maxima = maxima.into_iter();
-    samples.extend(maxima.map(|((topic, group), maximum)| sample(&[topic, "~max", group], maximum)));
-    (samples, folded_sets)
+    let maxima = maxima.map(|((topic, group), maximum)| sample(&[topic, "~max", group], maximum));
+    let own_count = own.len();
+    // Maxima first, so that they are the last to go: each stands for many.
+    let (samples, beyond) = bounded(maxima.chain(own).collect(), series_max, 1, f64::max);
+    (samples, folded_sets + beyond.min(own_count))
 }
 
-/// The topics with the most series, until the rest fits.
+/// The topics that save the most series, until the rest fits or no topic saves any more.
 fn topics_to_fold(groups: &[GroupView], series_max: usize) -> BTreeSet<&str> {
-    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
-    for lag in groups.iter().flat_map(|group| &group.lags) {
-        *sizes.entry(&lag.topic).or_default() += 1;
+    let mut left: usize = groups.iter().map(|group| group.lags.len()).sum();
+    if left <= series_max {
+        return BTreeSet::new();
     }
-    let mut left: usize = sizes.values().sum();
-    let mut largest: Vec<(usize, &str)> = sizes.into_iter().map(|(topic, size)| (size, topic)).collect();
+    // Every partition but one, of every group.
+    let mut savings: BTreeMap<&str, usize> = BTreeMap::new();
+    for group in groups {
+        let mut seen = BTreeSet::new();
+        for lag in &group.lags {
+            if !seen.insert(lag.topic.as_str()) {
+                *savings.entry(&lag.topic).or_default() += 1;
+            }
+        }
+    }
+    let mut largest: Vec<(usize, &str)> = savings
+        .into_iter()
+        .map(|(topic, saving)| (saving, topic))
+        .collect();
     largest.sort_unstable();
     let mut folded = BTreeSet::new();
     while left > series_max
-        && let Some((size, topic)) = largest.pop()
+        && let Some((saving, topic)) = largest.pop()
     {
-        left -= size.saturating_sub(1);
+        left -= saving;
         folded.insert(topic);
     }
     folded
@@ -233,6 +249,88 @@ mod tests {
             );
         }
         assert!(!text.contains("topic=\"wide\",partition=\"3\""));
+    }
+
+    fn series_count(text: &str, metric: &str) -> usize {
+        text.matches(&format!("\n{metric}{{")).count()
+    }
+
+    fn folded_sets(text: &str, metric: &str) -> usize {
+        let prefix = format!("streamhouse_metrics_folded_series{{metric=\"{metric}\"}} ");
+        let shown = text.lines().find_map(|line| line.strip_prefix(prefix.as_str()));
+        shown
+            .unwrap_or_else(|| panic!("{metric} says nothing of what it folds"))
+            .parse()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_topic_is_folded_for_what_that_saves_and_not_for_its_size() {
+        // Six lags of one partition in as many groups, and four partitions of one group.
+        let mut groups: Vec<GroupView> = (0..6)
+            .map(|n| group(&format!("g{n}"), &[("flat", 0, n)]))
+            .collect();
+        groups.push(group(
+            "w",
+            &[("wide", 0, 1), ("wide", 1, 9), ("wide", 2, 3), ("wide", 3, 4)],
+        ));
+        let text = rendered(groups, 8);
+        assert_eq!(series_count(&text, "streamhouse_consumer_lag"), 7);
+        assert_eq!(folded_sets(&text, "streamhouse_consumer_lag"), 4);
+        for line in [
+            "streamhouse_consumer_lag{topic=\"wide\",partition=\"~max\",consumer_group=\"w\"} 9",
+            "streamhouse_consumer_lag{topic=\"flat\",partition=\"0\",consumer_group=\"g5\"} 5",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is missing in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn lags_that_no_fold_of_a_topic_saves_keep_to_the_limit_and_none_is_forgotten() {
+        let limit = 50_000;
+        let names: Vec<String> = (0..60_000).map(|n| format!("t{n}")).collect();
+        let topics: Vec<_> = names.iter().map(|topic| (topic.as_str(), 0, 1)).collect();
+        let many_topics = vec![group("g", &topics)];
+        let three = [("a", 0, 1), ("b", 0, 1), ("c", 0, 1)];
+        let many_groups = (0..20_000).map(|n| group(&format!("g{n:05}"), &three)).collect();
+        // Folding the one topic that saves something is not enough.
+        let four = [("a", 0, 1), ("a", 1, 1), ("b", 0, 1), ("c", 0, 1)];
+        let foldable = (0..20_000).map(|n| group(&format!("g{n:05}"), &four)).collect();
+        for (case, groups, lags) in [
+            ("topics", many_topics, 60_000),
+            ("groups", many_groups, 60_000),
+            ("folded", foldable, 80_000),
+        ] {
+            let mut groups: Vec<GroupView> = groups;
+            if let Some(last) = groups.last_mut().and_then(|group| group.lags.last_mut()) {
+                (last.records, last.seconds) = (77, 7.5);
+            }
+            let text = rendered(groups, limit);
+            for (metric, largest) in [
+                ("streamhouse_consumer_lag", "77"),
+                ("streamhouse_consumer_lag_seconds", "7.5"),
+            ] {
+                assert_eq!(series_count(&text, metric), limit, "{metric}, many {case}");
+                let others = "topic=\"~other\",partition=\"~other\",consumer_group=\"~other\"";
+                assert!(
+                    text.contains(&format!("\n{metric}{{{others}}} {largest}\n")),
+                    "{metric}, many {case}"
+                );
+                let shown = text.lines().filter(|line| {
+                    line.starts_with(&format!("{metric}{{"))
+                        && !line.contains("~max")
+                        && !line.contains("~other")
+                });
+                assert_eq!(
+                    folded_sets(&text, metric),
+                    lags - shown.count(),
+                    "{metric}, many {case}"
+                );
+            }
+        }
     }
 
     #[test]

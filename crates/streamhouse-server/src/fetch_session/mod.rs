@@ -89,6 +89,7 @@ struct Session {
     size: usize,
     /// The epoch of the next request.
     epoch: i32,
+    /// How its topics are named.
     by_id: bool,
     made_at: Instant,
     used_at: Instant,
@@ -115,13 +116,14 @@ pub struct Count {
 pub struct FetchSessions(Mutex<Cache>);
 
 impl FetchSessions {
-    /// Begins a fetch: how it is to be answered, and what is to be read.
+    /// Begins a fetch: how it is to be answered, and what is to be read. `by_id`: topics have ids in its version.
     ///
     /// # Errors
     /// [`SessionFault`]: the client begins anew with a full fetch.
     pub fn begin(
         &self,
         (id, epoch): (i32, i32),
+        by_id: bool,
         named: Places,
         forgotten: &[(TopicKey, Vec<i32>)],
     ) -> Result<(Mode, Places), SessionFault> {
@@ -147,12 +149,8 @@ impl FetchSessions {
                 got: epoch,
             });
         }
-        let keys = named.iter().map(|(key, _)| key);
-        let by_id = |key: &TopicKey| matches!(key, TopicKey::Id(_));
-        if keys
-            .chain(forgotten.iter().map(|(key, _)| key))
-            .any(|key| by_id(key) != session.by_id)
-        {
+        // Also where this request names none: the topics of its session would be told in its version.
+        if by_id != session.by_id {
             return Err(SessionFault::TopicIds);
         }
         let before = session.size;
@@ -174,7 +172,7 @@ impl FetchSessions {
     }
 
     /// Remembers a full fetch and what it was told; the id of its session, or [`NO_SESSION`].
-    pub fn make(&self, places: &Places, told: impl Fn(usize, usize) -> Told) -> i32 {
+    pub fn make(&self, places: &Places, by_id: bool, told: impl Fn(usize, usize) -> Told) -> i32 {
         let size: usize = places.iter().map(|(_, partitions)| partitions.len()).sum();
         let mut cache = self.0.lock();
         let too_long = places.iter().any(|(key, _)| is_too_long(key));
@@ -186,7 +184,7 @@ impl FetchSessions {
             topics: BTreeMap::new(),
             size: 0,
             epoch: next_epoch(INITIAL_EPOCH),
-            by_id: matches!(places.first(), Some((TopicKey::Id(_), _))),
+            by_id,
             made_at: now,
             used_at: now,
         };

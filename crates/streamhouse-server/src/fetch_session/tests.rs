@@ -29,7 +29,7 @@ fn quiet(high_watermark: i64) -> Told {
 /// A session of partitions 0 .. `count`, told a high watermark of 10.
 fn session(sessions: &FetchSessions, topic: &str, count: i32) -> i32 {
     let wanted: Vec<(i32, i64)> = (0..count).map(|index| (index, 10)).collect();
-    sessions.make(&places(topic, &wanted), |_, _| quiet(10))
+    sessions.make(&places(topic, &wanted), false, |_, _| quiet(10))
 }
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn a_session_remembers_what_is_fetched_and_tells_what_changed() {
     let sessions = FetchSessions::default();
     let id = session(&sessions, "t", 3);
     assert_ne!(id, NO_SESSION);
-    let (mode, wanted) = sessions.begin((id, 1), Vec::new(), &[]).unwrap();
+    let (mode, wanted) = sessions.begin((id, 1), false, Vec::new(), &[]).unwrap();
     assert_eq!(mode, Mode::Incremental { id });
     assert_eq!(wanted, places("t", &[(0, 10), (1, 10), (2, 10)]));
 
@@ -71,11 +71,11 @@ async fn partitions_are_added_moved_and_forgotten() {
     let id = session(&sessions, "t", 2);
     let named = [places("t", &[(1, 15)]), places("u", &[(0, 0)])].concat();
     let forgotten = [(name("t"), vec![0, 7])];
-    let (_, wanted) = sessions.begin((id, 1), named, &forgotten).unwrap();
+    let (_, wanted) = sessions.begin((id, 1), false, named, &forgotten).unwrap();
     assert_eq!(wanted, [places("t", &[(1, 15)]), places("u", &[(0, 0)])].concat());
     assert_eq!(sessions.count().partitions, 2);
     let all = [(name("t"), vec![1]), (name("u"), vec![0])];
-    let (mode, wanted) = sessions.begin((id, 2), Vec::new(), &all).unwrap();
+    let (mode, wanted) = sessions.begin((id, 2), false, Vec::new(), &all).unwrap();
     assert_eq!((mode, wanted.len()), (Mode::Sessionless, 0));
     assert_eq!(sessions.count(), Count::default());
 }
@@ -84,14 +84,22 @@ async fn partitions_are_added_moved_and_forgotten() {
 async fn a_session_is_used_in_order_and_under_one_kind_of_names() {
     let sessions = FetchSessions::default();
     let id = session(&sessions, "t", 1);
-    let unknown = sessions.begin((id + 1, 1), Vec::new(), &[]);
+    let unknown = sessions.begin((id + 1, 1), false, Vec::new(), &[]);
     assert_eq!(unknown, Err(SessionFault::Unknown(id + 1)));
-    let early = sessions.begin((id, 2), Vec::new(), &[]);
+    let early = sessions.begin((id, 2), false, Vec::new(), &[]);
     assert_eq!(early, Err(SessionFault::Epoch { expected: 1, got: 2 }));
     let by_id = vec![(TopicKey::Id(uuid::Uuid::nil()), vec![(0, at(0))])];
-    assert_eq!(sessions.begin((id, 1), by_id, &[]), Err(SessionFault::TopicIds));
-    assert!(sessions.begin((id, 1), Vec::new(), &[]).is_ok());
-    let late = sessions.begin((id, 1), Vec::new(), &[]);
+    assert_eq!(
+        sessions.begin((id, 1), true, by_id, &[]),
+        Err(SessionFault::TopicIds)
+    );
+    assert_eq!(
+        sessions.begin((id, 1), true, Vec::new(), &[]),
+        Err(SessionFault::TopicIds),
+        "also where nothing is named"
+    );
+    assert!(sessions.begin((id, 1), false, Vec::new(), &[]).is_ok());
+    let late = sessions.begin((id, 1), false, Vec::new(), &[]);
     assert_eq!(late, Err(SessionFault::Epoch { expected: 2, got: 1 }), "a repeat");
     assert_eq!(next_epoch(i32::MAX), 1);
 }
@@ -101,12 +109,12 @@ async fn a_client_ends_its_session_or_begins_another() {
     let sessions = FetchSessions::default();
     let id = session(&sessions, "t", 1);
     let (mode, _) = sessions
-        .begin((id, FINAL_EPOCH), places("t", &[(0, 1)]), &[])
+        .begin((id, FINAL_EPOCH), false, places("t", &[(0, 1)]), &[])
         .unwrap();
     assert_eq!((mode, sessions.count()), (Mode::Sessionless, Count::default()));
     let id = session(&sessions, "t", 1);
     let (mode, _) = sessions
-        .begin((id, INITIAL_EPOCH), places("t", &[(0, 1)]), &[])
+        .begin((id, INITIAL_EPOCH), false, places("t", &[(0, 1)]), &[])
         .unwrap();
     assert_eq!((mode, sessions.count()), (Mode::Full, Count::default()));
 }
@@ -118,14 +126,14 @@ async fn sessions_are_bounded_and_the_stale_and_the_small_make_room() {
     assert_eq!(session(&sessions, "t", 9), NO_SESSION, "all are young");
     tokio::time::advance(EVICTION_AGE + Duration::from_secs(1)).await;
     for id in &ids[1..] {
-        sessions.begin((*id, 1), Vec::new(), &[]).unwrap();
+        sessions.begin((*id, 1), false, Vec::new(), &[]).unwrap();
     }
     assert_ne!(
         session(&sessions, "t", 1),
         NO_SESSION,
         "in place of the stale one"
     );
-    assert!(sessions.begin((ids[0], 1), Vec::new(), &[]).is_err());
+    assert!(sessions.begin((ids[0], 1), false, Vec::new(), &[]).is_err());
     assert_eq!(session(&sessions, "t", 2), NO_SESSION, "none is smaller");
     assert_ne!(
         session(&sessions, "t", 3),
@@ -143,7 +151,7 @@ async fn names_that_no_topic_can_have_are_not_remembered() {
     let long = "x".repeat(NAME_BYTES_MAX + 1);
     assert_eq!(session(&sessions, &long, 1), NO_SESSION);
     let id = session(&sessions, "t", 1);
-    let grown = sessions.begin((id, 1), places(&long, &[(0, 0)]), &[]);
+    let grown = sessions.begin((id, 1), false, places(&long, &[(0, 0)]), &[]);
     assert_eq!(grown, Err(SessionFault::Unknown(id)));
     assert_eq!(sessions.count(), Count::default());
 }
@@ -155,7 +163,7 @@ async fn partitions_are_bounded_over_all_sessions() {
     let id = session(&sessions, "t", half);
     assert_ne!(session(&sessions, "u", half), NO_SESSION);
     assert_eq!(session(&sessions, "v", 1), NO_SESSION);
-    let grown = sessions.begin((id, 1), places("w", &[(0, 0)]), &[]);
+    let grown = sessions.begin((id, 1), false, places("w", &[(0, 0)]), &[]);
     assert_eq!(
         grown,
         Err(SessionFault::Unknown(id)),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use streamhouse_metadata::ids::TopicPartition;
 use streamhouse_metadata::model::group::{GroupKind, GroupState, GroupSummary, StoredGroup};
 use streamhouse_metadata::store::StoreError;
 
@@ -123,20 +124,21 @@ impl AnyGroup {
         }
     }
 
-    /// Whether offsets may be committed under this identity: a generation, or a member's epoch, if the request
-    /// can have meant one.
+    /// Whether offsets of these partitions may be committed under this identity: a generation, or a member's epoch,
+    /// if the request can have meant one.
     pub(super) fn may_commit(
         &mut self,
         now: Millis,
         identity: (&str, Option<&str>, i32),
         committing: Committing,
+        partitions: impl Iterator<Item = TopicPartition>,
     ) -> Result<(), GroupFault> {
         match self {
             Self::Classic(group) => group.may_commit(now, identity, committing),
             Self::Consumer(group) => {
                 // No version of TxnOffsetCommit knows epochs by name, and all are taken for them, as in Kafka.
                 let knows_epochs = committing != Committing::Plain { knows_epochs: false };
-                group.may_commit(identity.0, identity.2, knows_epochs)
+                group.may_commit((identity.0, identity.2), knows_epochs, partitions)
             }
         }
     }

@@ -15,6 +15,7 @@ use super::GroupFault;
 use super::classic::{self, Group, Limits, Member};
 use super::consumer::classic::by_id;
 use super::consumer::member::{ClassicSide, MemberState, Profile, Standing};
+use super::consumer::since::Since;
 use super::consumer::subscription::{Subscription, TopicView};
 use super::consumer::{Assignment, ConsumerGroup, ConsumerLimits};
 use super::embedded::{self, EmbeddedSubscription};
@@ -85,7 +86,9 @@ pub(super) fn upgraded(
     let members = understood.into_iter().map(|(id, said)| {
         let owned = by_id(&said.subscription.owned, topics);
         let revoking: Assignment = owned.partitions().filter(|p| taken.insert(*p)).collect();
+        let held = said.assigned.partitions().chain(revoking.partitions());
         let standing = Standing {
+            since: Since::one(held, group.generation),
             epoch: group.generation,
             previous_epoch: group.generation,
             state: match revoking.is_empty() {

@@ -1,5 +1,5 @@
 //! ConsumerGroupDescribe v0–v1: epochs, members and assignments of groups of the newer protocol (KIP-848); v1
-//! says which members speak the classic one.
+//! says which members speak the classic one. A group named twice is described once, where Kafka repeats itself.
 
 use kafka_protocol::messages::consumer_group_describe_response::{
     Assignment as WireAssignment, DescribedGroup, Member as WireMember, TopicPartitions,
@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::context::RequestContext;
 use super::error_code;
+use super::once::each_once;
 use super::response::{EncodeError, Response};
 use crate::cluster_view::state_name;
 use crate::group::GroupFault;
@@ -26,8 +27,9 @@ pub async fn handle(
     context: &RequestContext,
     request: ConsumerGroupDescribeRequest,
 ) -> Result<Response, EncodeError> {
-    let mut groups = Vec::with_capacity(request.group_ids.len());
-    for id in request.group_ids {
+    let wanted = each_once(request.group_ids);
+    let mut groups = Vec::with_capacity(wanted.len());
+    for id in wanted {
         let described = match find(context, &id).await {
             Ok(group) => describe(&group),
             Err(fault) => {

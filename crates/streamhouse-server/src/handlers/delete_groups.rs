@@ -5,18 +5,14 @@ use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 
 use super::context::RequestContext;
 use super::error_code::{self, NONE};
+use super::once::each_once;
 use super::response::{EncodeError, Response};
-use crate::group::GroupFault;
 
 pub async fn handle(context: &RequestContext, request: DeleteGroupsRequest) -> Result<Response, EncodeError> {
-    let mut results = Vec::with_capacity(request.groups_names.len());
-    for id in request.groups_names {
-        // The empty name is no group's, as any other that does not exist.
-        let deleted = match id.is_empty() {
-            true => Err(GroupFault::UnknownGroup),
-            false => context.agent.groups.delete(&id).await,
-        };
-        let code = match deleted {
+    let wanted = each_once(request.groups_names);
+    let mut results = Vec::with_capacity(wanted.len());
+    for id in wanted {
+        let code = match context.agent.groups.delete(&id).await {
             Ok(()) => NONE,
             Err(fault) => {
                 context.report_group(&fault);

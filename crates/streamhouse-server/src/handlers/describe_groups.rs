@@ -1,7 +1,8 @@
 //! DescribeGroups v0–v6: state, protocol and members of classic groups.
 //!
 //! A group that does not exist is "Dead"; from v6 on that is an error (GROUP_ID_NOT_FOUND), as in Kafka.
-//! While a rebalance is under way metadata and assignments are left out, since they are the last one's.
+//! While a rebalance is under way metadata and assignments are left out, since they are the last one's. A
+//! group named twice is described once, where Kafka repeats itself.
 
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
@@ -9,6 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::context::RequestContext;
 use super::error_code;
+use super::once::each_once;
 use super::response::{EncodeError, Response};
 use crate::group::GroupFault;
 use crate::group::any::AnyGroup;
@@ -32,14 +34,11 @@ pub async fn handle(
     context: &RequestContext,
     request: DescribeGroupsRequest,
 ) -> Result<Response, EncodeError> {
-    let mut groups = Vec::with_capacity(request.groups.len());
-    for id in request.groups {
-        let found = match id.is_empty() {
-            true => Err(GroupFault::GroupId),
-            false => context.agent.groups.describe(&id).await,
-        };
+    let wanted = each_once(request.groups);
+    let mut groups = Vec::with_capacity(wanted.len());
+    for id in wanted {
         let answer = DescribedGroup::default();
-        let answer = match found {
+        let answer = match context.agent.groups.describe(&id).await {
             Ok(Some(AnyGroup::Classic(group))) => describe(&group),
             // A group of the newer protocol is described by ConsumerGroupDescribe.
             Ok(Some(AnyGroup::Consumer(_)) | None) => {

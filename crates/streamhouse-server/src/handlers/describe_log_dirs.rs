@@ -16,6 +16,7 @@ use streamhouse_metadata::store::StoreError;
 
 use super::context::RequestContext;
 use super::error_code;
+use super::once::partitions_once;
 use super::response::{EncodeError, Response};
 
 /// The name of the one place.
@@ -43,7 +44,7 @@ pub async fn handle(
     Response::encode(&context.head, &response, outcome)
 }
 
-/// Topics and partitions that do not exist are left out, as in Kafka.
+/// Topics and partitions that do not exist are left out, and repeats too, as in Kafka.
 async fn sizes(
     context: &RequestContext,
     request: &DescribeLogDirsRequest,
@@ -58,10 +59,13 @@ async fn sizes(
             }
         }
         Some(asked) => {
-            let names: Vec<String> = asked.iter().map(|topic| topic.topic.to_string()).collect();
+            let asked = asked.iter();
+            let asked =
+                partitions_once(asked.map(|topic| (topic.topic.to_string(), topic.partitions.clone())));
+            let names: Vec<String> = asked.iter().map(|(name, _)| name.clone()).collect();
             let found = metadata.topics_by_name(&names).await?;
-            for (topic, asked) in found.into_iter().zip(asked) {
-                wanted.extend(topic.map(|topic| (topic, asked.partitions.clone())));
+            for (topic, (_, partitions)) in found.into_iter().zip(asked) {
+                wanted.extend(topic.map(|topic| (topic, partitions)));
             }
         }
     }

@@ -54,8 +54,6 @@ pub enum RequestFault {
     NoTransactionalId,
     #[error("this server coordinates consumer groups and transactions only")]
     CoordinatorKind,
-    #[error("an empty group id has no coordinator")]
-    GroupId,
     #[error("offset {0} cannot be asked for")]
     SpecialTimestamp(i64),
     #[error("leader epoch {got} is newer than {current}")]
@@ -123,7 +121,6 @@ pub fn request_fault(fault: &RequestFault) -> ResponseError {
         RequestFault::ZstdTooOld(_) => ResponseError::UnsupportedCompressionType,
         RequestFault::NoTransactionalId => ResponseError::TransactionalIdAuthorizationFailed,
         RequestFault::CoordinatorKind => ResponseError::InvalidRequest,
-        RequestFault::GroupId => ResponseError::InvalidGroupId,
         RequestFault::SpecialTimestamp(_) => ResponseError::UnsupportedVersion,
         RequestFault::UnknownLeaderEpoch { .. } => ResponseError::UnknownLeaderEpoch,
         RequestFault::FencedLeaderEpoch { .. } => ResponseError::FencedLeaderEpoch,

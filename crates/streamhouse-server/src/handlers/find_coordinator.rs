@@ -1,7 +1,8 @@
 //! FindCoordinator v0–v6: who looks after a group or a transaction (KIP-699: many keys from v4).
 //!
 //! This agent coordinates every group and every transaction. Share groups have no coordinator here; asking
-//! for one is refused with a code that clients do not retry.
+//! for one is refused with a code that clients do not retry. A key named twice is answered once, where Kafka repeats
+//! itself.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -9,6 +10,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::context::RequestContext;
 use super::error_code::{self, RequestFault};
+use super::once::each_once;
 use super::response::{EncodeError, Response};
 
 const GROUP: i8 = 0;
@@ -20,15 +22,13 @@ pub async fn handle(
     context: &RequestContext,
     request: FindCoordinatorRequest,
 ) -> Result<Response, EncodeError> {
-    let kind = request.key_type;
+    // The same for every key.
+    let found = find(context, request.key_type);
     let response = if context.head.version >= BATCHED {
-        let coordinators = request
-            .coordinator_keys
-            .into_iter()
-            .map(|key| find(context, kind, key));
+        let keys = each_once(request.coordinator_keys).into_iter();
+        let coordinators = keys.map(|key| found.clone().with_key(key));
         FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
     } else {
-        let found = find(context, kind, request.key);
         FindCoordinatorResponse::default()
             .with_error_code(found.error_code)
             .with_error_message(found.error_message)
@@ -41,25 +41,19 @@ pub async fn handle(
     Response::encode(&context.head, &response, outcome)
 }
 
-fn find(context: &RequestContext, kind: i8, key: StrBytes) -> Coordinator {
-    let fault = match kind {
-        GROUP if key.is_empty() => Some(RequestFault::GroupId),
-        GROUP | TRANSACTION => None,
-        _ => Some(RequestFault::CoordinatorKind),
-    };
-    let found = Coordinator::default().with_key(key);
-    match fault {
-        None => {
-            let node = &context.agent.node;
-            found
-                .with_node_id(BrokerId(node.id))
-                .with_host(StrBytes::from_string(node.address.host.clone()))
-                .with_port(i32::from(node.address.port))
-        }
-        Some(fault) => found
+fn find(context: &RequestContext, kind: i8) -> Coordinator {
+    let found = Coordinator::default();
+    if !matches!(kind, GROUP | TRANSACTION) {
+        let fault = RequestFault::CoordinatorKind;
+        return found
             .with_error_code(error_code::request_fault(&fault).code())
             .with_error_message(Some(context.explain(&fault)))
             .with_node_id(BrokerId(-1))
-            .with_port(-1),
+            .with_port(-1);
     }
+    let node = &context.agent.node;
+    found
+        .with_node_id(BrokerId(node.id))
+        .with_host(StrBytes::from_string(node.address.host.clone()))
+        .with_port(i32::from(node.address.port))
 }

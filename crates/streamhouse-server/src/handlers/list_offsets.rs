@@ -12,7 +12,7 @@ use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
-use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use streamhouse_storage::reader::{FoundOffset, OffsetQuery};
 
 use super::context::RequestContext;
@@ -38,11 +38,11 @@ pub async fn handle(context: &RequestContext, request: ListOffsetsRequest) -> Re
         .collect();
     let found = agent.topics.resolve(&keys).await;
     let mut topics = Vec::with_capacity(keys.len());
+    let twice = named_twice(&request);
     for (at, (topic, key)) in request.topics.into_iter().zip(keys).enumerate() {
-        let mut seen = HashSet::new();
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for wanted in topic.partitions {
-            let answer = if !seen.insert(wanted.partition_index) {
+            let answer = if twice.contains(&(topic.name.clone(), wanted.partition_index)) {
                 Err(ResponseError::InvalidRequest.code())
             } else {
                 match &found {
@@ -77,6 +77,16 @@ pub async fn handle(context: &RequestContext, request: ListOffsetsRequest) -> Re
     let outcome = error_code::worst(codes.map(|partition| partition.error_code));
     let response = ListOffsetsResponse::default().with_topics(topics);
     Response::encode(&context.head, &response, outcome)
+}
+
+/// The partitions that are named more than once, in one topic or two: nobody can tell which answer is for which.
+fn named_twice(request: &ListOffsetsRequest) -> HashSet<(TopicName, i32)> {
+    let mut seen = HashSet::new();
+    let places = request.topics.iter().flat_map(|topic| {
+        let partitions = topic.partitions.iter();
+        partitions.map(|partition| (topic.name.clone(), partition.partition_index))
+    });
+    places.filter(|place| !seen.insert(place.clone())).collect()
 }
 
 /// Before version 4 there is no field for the epoch, and the encoder insists on its default.

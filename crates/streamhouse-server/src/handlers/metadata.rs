@@ -3,10 +3,13 @@
 //! Every partition is led by this agent, its only replica. Node ids come from the metadata store and stay
 //! the same over restarts. Topics asked for by name are created where client and operator allow it, at
 //! once and in this answer, where Kafka answers UNKNOWN_TOPIC_OR_PARTITION first. Without an authorizer
-//! everybody may do everything; that is what authorized operations say when asked for, as in Kafka.
+//! everybody may do everything; that is what authorized operations say when asked for, as in Kafka. While the
+//! metadata store cannot be asked, topics that are asked for have LEADER_NOT_AVAILABLE, and who asks for all of them
+//! is disconnected.
 
 use std::sync::Arc;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -16,9 +19,11 @@ use streamhouse_metadata::model::topic::{NewTopic, Topic, TopicConfig, check_top
 use streamhouse_metadata::store::{StoreError, TopicError};
 use tokio::time::Instant;
 
+use super::HandleError;
 use super::context::{Node, RequestContext};
 use super::error_code::{self, NONE, RequestFault};
-use super::response::{EncodeError, Response};
+use super::once::each_once;
+use super::response::Response;
 use super::topics::{KnownTopic, TopicKey};
 
 /// Bits of the operations that exist for a topic and for the cluster (KIP-430).
@@ -26,8 +31,10 @@ pub(super) const TOPIC_OPERATIONS: i32 =
     1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
 pub(super) const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 pub(super) const NOT_ASKED: i32 = i32::MIN;
+/// First version that has room for an error of the whole.
+const TOP_LEVEL_ERROR: i16 = 13;
 
-pub async fn handle(context: &RequestContext, request: MetadataRequest) -> Result<Response, EncodeError> {
+pub async fn handle(context: &RequestContext, request: MetadataRequest) -> Result<Response, HandleError> {
     let agent = &context.agent;
     let node = &agent.node;
     let epoch = agent.metadata.cluster().epoch;
@@ -44,20 +51,17 @@ pub async fn handle(context: &RequestContext, request: MetadataRequest) -> Resul
     let topics = match wanted {
         None => match agent.metadata.topics().await {
             Ok(topics) => topics.iter().map(describe).collect(),
-            Err(error) => return failed(context, &error),
+            Err(error) => return Err(unsayable(context, &error)),
         },
         Some(wanted) => {
-            let mut keys = Vec::with_capacity(wanted.len());
-            for topic in wanted {
-                keys.push(match topic.name {
-                    Some(name) if topic.topic_id.is_nil() => TopicKey::Name(name.to_string()),
-                    _ => TopicKey::Id(topic.topic_id),
-                });
-            }
+            let keys = each_once(wanted.into_iter().map(|topic| match topic.name {
+                Some(name) if topic.topic_id.is_nil() => TopicKey::Name(name.to_string()),
+                _ => TopicKey::Id(topic.topic_id),
+            }));
             let create = request.allow_auto_topic_creation && agent.settings.auto_create_topics;
             let found = match agent.topics.resolve(&keys).await {
                 Ok(found) => found,
-                Err(error) => return failed(context, &error),
+                Err(error) => return failed(context, keys, operations, &error),
             };
             let mut topics = Vec::with_capacity(keys.len());
             for (key, known) in keys.into_iter().zip(found) {
@@ -81,7 +85,12 @@ pub async fn handle(context: &RequestContext, request: MetadataRequest) -> Resul
     let response = cluster(node)
         .with_topics(topics)
         .with_cluster_authorized_operations(cluster_operations);
-    Response::encode(&context.head, &response, outcome)
+    Ok(Response::encode(&context.head, &response, outcome)?)
+}
+
+/// The code of a topic that the store cannot be asked about: every client asks again after it.
+fn not_known_now() -> i16 {
+    ResponseError::LeaderNotAvailable.code()
 }
 
 /// A topic the store does not have: created, or the code to answer with.
@@ -114,11 +123,17 @@ async fn missing(context: &RequestContext, key: &TopicKey, create: bool) -> Resu
                 .pop()
                 .flatten()
                 .ok_or(error_code::request_fault(&RequestFault::UnknownTopic).code()),
-            Err(error) => Err(error_code::store(&error).code()),
+            Err(error) => {
+                context.report(&error);
+                Err(not_known_now())
+            }
         },
         Err(error) => {
             context.report(&error);
-            Err(error_code::topic(&error).code())
+            Err(match error {
+                TopicError::Store(_) => not_known_now(),
+                _ => error_code::topic(&error).code(),
+            })
         }
     }
 }
@@ -159,14 +174,34 @@ fn absent(key: TopicKey, code: i16) -> MetadataResponseTopic {
     }
 }
 
-/// The store cannot be asked. Before version 13 there is no field for that: clients retry without topics.
-fn failed(context: &RequestContext, error: &StoreError) -> Result<Response, EncodeError> {
+/// The store cannot be asked about these topics: each is to be asked for again. Without them a client would take
+/// what it is told for all there is.
+fn failed(
+    context: &RequestContext,
+    keys: Vec<TopicKey>,
+    operations: i32,
+    error: &StoreError,
+) -> Result<Response, HandleError> {
     context.report(error);
     let code = error_code::store(error).code();
-    let mut response = cluster(&context.agent.node);
-    if context.head.version >= 13 {
+    debug_assert_ne!(code, NONE);
+    let topics = keys.into_iter();
+    let topics = topics.map(|key| absent(key, not_known_now()).with_topic_authorized_operations(operations));
+    let mut response = cluster(&context.agent.node).with_topics(topics.collect());
+    if context.head.version >= TOP_LEVEL_ERROR {
         response.error_code = code;
     }
-    debug_assert_ne!(code, NONE);
-    Response::encode(&context.head, &response, error_code::outcome(code))
+    let outcome = error_code::outcome(code);
+    Ok(Response::encode(&context.head, &response, outcome)?)
+}
+
+/// The store cannot be asked for all topics. No topics would be an empty cluster to every client: also to Java's of
+/// version 13, which reads its error for one code alone.
+fn unsayable(context: &RequestContext, error: &StoreError) -> HandleError {
+    context.report(error);
+    HandleError::Unsayable {
+        api: context.head.api,
+        version: context.head.version,
+        message: error.to_string(),
+    }
 }

@@ -39,6 +39,7 @@ pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
+pub mod once;
 pub mod produce;
 pub mod push_telemetry;
 pub mod quotas;
@@ -165,6 +166,25 @@ pub enum HandleError {
     /// Produce without acknowledgement has no other way to say that it failed.
     #[error("a produce with acks=0 failed: {message}")]
     Unacknowledged { message: String, outcome: ApiOutcome },
+    /// No field of the answer says that it failed, and an empty one would be believed.
+    #[error("{api:?} v{version} cannot say that it failed: {message}")]
+    Unsayable {
+        api: ApiKey,
+        version: i16,
+        message: String,
+    },
+}
+
+impl HandleError {
+    /// Whose fault it is, for the count of requests.
+    #[must_use]
+    pub fn outcome(&self) -> ApiOutcome {
+        match self {
+            Self::Request(_) | Self::Encode(EncodeError::TooLarge { .. }) => ApiOutcome::ClientError,
+            Self::Encode(EncodeError::Message { .. }) | Self::Unsayable { .. } => ApiOutcome::ServerError,
+            Self::Unacknowledged { outcome, .. } => *outcome,
+        }
+    }
 }
 
 /// Answers any request but Produce. `charge` covers the worst that decoding can take; what it did not take is given

@@ -1,8 +1,10 @@
 //! OffsetCommit v2–v9: how far a group has come.
 //!
-//! As a member, under its generation or (v9) its epoch, or without one (−1) for a group that has no members.
+//! As a member, under its generation or (v9) its epoch (an older one for what it has had since then, KIP-1251), or
+//! without one (−1) for a group that has no members.
 //! Retention times that old clients name are not heard, as in Kafka: offsets expire when their group has
-//! been empty for the server's retention. Metadata of an offset is bounded.
+//! been empty for the server's retention. Metadata of an offset is bounded. A group that has no members may have an
+//! empty id, under which old clients commit; it is read, described and deleted as any other, as in Kafka.
 
 use std::sync::Arc;
 
@@ -19,7 +21,6 @@ use super::context::RequestContext;
 use super::error_code::{self, NONE, RequestFault};
 use super::response::{EncodeError, Response};
 use super::topics::{KnownTopic, TopicKey};
-use crate::group::GroupFault;
 
 /// First version in which members of the newer protocol may commit.
 const KNOWS_EPOCHS: i16 = 9;
@@ -69,27 +70,16 @@ pub async fn handle(context: &RequestContext, request: OffsetCommitRequest) -> R
         .iter()
         .map(|(place, committed)| (*place, committed.offset))
         .collect();
-    let committed = match request.group_id.is_empty() {
-        true => Err(GroupFault::GroupId),
-        false => {
-            let instance = request.group_instance_id.as_deref();
-            let identity = (
-                request.member_id.as_str(),
-                instance,
-                request.generation_id_or_member_epoch,
-            );
-            context
-                .agent
-                .groups
-                .commit(
-                    &request.group_id,
-                    identity,
-                    context.head.version >= KNOWS_EPOCHS,
-                    offsets,
-                )
-                .await
-        }
-    };
+    let identity = (
+        request.member_id.as_str(),
+        request.group_instance_id.as_deref(),
+        request.generation_id_or_member_epoch,
+    );
+    let knows_epochs = context.head.version >= KNOWS_EPOCHS;
+    let groups = &context.agent.groups;
+    let committed = groups
+        .commit(&request.group_id, identity, knows_epochs, offsets)
+        .await;
     if let Err(fault) = &committed {
         context.report_group(fault);
     }

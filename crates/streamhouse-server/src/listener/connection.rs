@@ -26,7 +26,7 @@ use super::guard::{self, RequestError};
 use super::on_panic::OnPanic;
 use crate::consumption::Fetching;
 use crate::handlers::context::{Agent, Principal, RequestContext};
-use crate::handlers::response::Response;
+use crate::handlers::response::{EncodeError, Response};
 use crate::handlers::{self, HandleError, api_versions, produce, request_log};
 use crate::telemetry::ConnectionSoftware;
 
@@ -160,11 +160,15 @@ fn report(shared: &Shared, peer: SocketAddr, end: &End) {
             rejected(RejectReason::Malformed);
             return request_log::closed(peer, end);
         }
-        End::Handle(HandleError::Encode(_)) => {
+        End::Handle(HandleError::Encode(EncodeError::TooLarge { .. })) => {
+            rejected(RejectReason::FrameTooLarge);
+            return request_log::closed(peer, end);
+        }
+        End::Handle(HandleError::Encode(EncodeError::Message { .. })) => {
             tracing::error!(%peer, error = %end, "connection closed: our answer was wrong");
             return;
         }
-        End::Handle(HandleError::Unacknowledged { .. }) | End::Fenced => {}
+        End::Handle(HandleError::Unacknowledged { .. } | HandleError::Unsayable { .. }) | End::Fenced => {}
     }
     tracing::debug!(%peer, reason = %end, "connection closed");
 }
@@ -260,7 +264,13 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         // The name is a part of the frame, which it would keep from being given back.
         context.head.client_id = context.head.client_id.map(|name| name.to_string().into());
         let handled = handlers::handle(&context, body, charge, &self.shared.limits.waiting);
-        let response = handled.instrument(context.span.clone()).await?;
+        let handled = handled.instrument(context.span.clone()).await;
+        if let Err(error) = &handled
+            && !matches!(error, HandleError::Request(_))
+        {
+            self.shared.count(api, error.outcome(), read_at, Instant::now());
+        }
+        let response = handled?;
         request_log::answered(&context, response.outcome, response.may_wait);
         self.mute(response.throttle);
         self.answer(response, api, read_at).await
@@ -361,13 +371,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                     }
                     Err(error) => {
                         tracing::debug!(%error, "connection closed");
-                        let outcome = match error {
-                            HandleError::Unacknowledged { outcome, .. } => outcome,
-                            HandleError::Encode(_) => ApiOutcome::ServerError,
-                            HandleError::Request(_) => ApiOutcome::ClientError,
-                        };
                         self.shared
-                            .count(ApiKey::Produce, outcome, read_at, Instant::now());
+                            .count(ApiKey::Produce, error.outcome(), read_at, Instant::now());
                         break;
                     }
                 },

@@ -139,7 +139,7 @@ pub async fn start(house: House) -> Result<Running, StartError> {
     let metadata = stores::open_metadata(&config, &metrics, &metadata_health, &disk).await?;
     metadata_health.success();
     let objects = stores::open_objects(&config, &metrics, objects_health.clone(), &disk)?;
-    stores::wait_for_objects(&objects, metadata.cluster().id, &objects_health, &stop).await?;
+    stores::wait_for_objects(&objects, metadata.as_ref(), &objects_health, &stop).await?;
     objects_health.set_probe(Arc::new(ObjectProbe(objects.clone())));
     metadata_health.set_probe(Arc::new(MetadataProbe(metadata.clone())));
     // Not before: clients of an agent that waits for its store are better refused than kept waiting.

@@ -15,7 +15,6 @@ use streamhouse_storage::stores::local::LocalOptions;
 use streamhouse_storage::stores::s3::S3Options;
 use streamhouse_storage::stores::{self, OpenedStore, StoreOptions, StoreUrl, check};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::StartError;
 use crate::config::{Advertised, Config};
@@ -90,14 +89,16 @@ pub(super) fn open_objects(
 /// or belongs to another cluster, is not.
 pub(super) async fn wait_for_objects(
     objects: &OpenedStore,
-    cluster: Uuid,
+    metadata: &dyn MetadataStore,
     health: &HealthHandle,
     stop: &CancellationToken,
 ) -> Result<(), StartError> {
+    let cluster = metadata.cluster().id;
+    let usage = metadata.storage_usage().await.map_err(StartError::Store)?;
     let mut pause = RETRY_MIN;
     loop {
         let error: StartError = match check(objects).await {
-            Ok(()) => match check_identity(objects.store.as_ref(), cluster).await {
+            Ok(()) => match check_identity(objects.store.as_ref(), cluster, usage.live.objects).await {
                 Ok(()) => {
                     health.success();
                     return Ok(());

@@ -170,7 +170,7 @@ impl Transactions {
         if group.is_empty() {
             return Err(GroupFault::GroupId.into());
         }
-        let adding = |coordinator_epoch| TransactionOffsets {
+        let adding = |coordinator_epoch, offsets| TransactionOffsets {
             transactional_id: asking.transactional_id.to_owned(),
             producer: asking.producer,
             group: group.to_owned(),
@@ -178,7 +178,10 @@ impl Transactions {
             implicit,
             offsets,
         };
-        let added = self.groups.commit_in_transaction(group, member, adding).await?;
+        let added = self
+            .groups
+            .commit_in_transaction(group, member, offsets, adding)
+            .await?;
         Ok(added?)
     }
 

@@ -36,7 +36,7 @@ In general:
   (KIP-932), groups of Kafka Streams (KIP-1071; keys 88 and 89, which the table leaves out), and what brokers and
   controllers ask of each other.
 - A request may have 100 MiB if it is a Produce, 8 MiB otherwise, and 400,000 fields, which is room for some 60,000
-  partitions; beyond that it costs the connection.
+  partitions; beyond that it costs the connection. So does asking for what cannot be told in 100 MiB, but by a Fetch.
 ";
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {

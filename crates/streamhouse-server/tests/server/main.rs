@@ -11,12 +11,14 @@ mod markers;
 mod support;
 mod telemetry;
 
+mod counted;
 mod metrics;
 mod metrics_reference;
 mod observed;
 mod ordering;
 mod reading;
 mod stuck;
+mod unavailable;
 mod versions;
 mod waiting;
 mod writing;

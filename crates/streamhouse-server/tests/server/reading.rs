@@ -171,3 +171,29 @@ async fn a_client_that_asks_nothing_is_closed_and_counted() {
         1.0
     );
 }
+
+#[tokio::test]
+async fn a_session_goes_on_only_in_versions_that_name_topics_as_it_does() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.call(7, &create("orders", 1)).await;
+    let id = client.call(12, &metadata("orders")).await.topics[0].topic_id;
+    let refused = ResponseError::FetchSessionTopicIdError.code();
+    for (begins, goes_on) in [(13, 12), (12, 13)] {
+        let begun = client.call(begins, &fetch(begins, "orders", id, 0, 0)).await;
+        assert_ne!(begun.session_id, 0);
+        // Nothing is named: all that is fetched is what the session knows.
+        let mut next = fetch(begins, "orders", id, 0, 0)
+            .with_session_id(begun.session_id)
+            .with_session_epoch(1);
+        next.topics.clear();
+        let other = client.call(goes_on, &next).await;
+        assert_eq!(
+            (other.error_code, other.responses.len()),
+            (refused, 0),
+            "v{begins}"
+        );
+        let same = client.call(begins, &next).await;
+        assert_eq!((same.error_code, same.session_id), (0, begun.session_id));
+    }
+}

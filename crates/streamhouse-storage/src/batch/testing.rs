@@ -14,6 +14,8 @@ pub struct TestBatch {
     pub base_timestamp: i64,
     pub producer: Option<ProducerStamp>,
     pub attributes: i16,
+    /// What the header says instead of the largest timestamp.
+    pub claimed_timestamp: Option<i64>,
 }
 
 impl TestBatch {
@@ -68,7 +70,8 @@ impl TestBatch {
         batch[21..23].copy_from_slice(&self.attributes.to_be_bytes());
         batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
         batch[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
-        batch[35..43].copy_from_slice(&(self.base_timestamp + i64::from(count) - 1).to_be_bytes());
+        let largest = self.base_timestamp + i64::from(count) - 1;
+        batch[35..43].copy_from_slice(&self.claimed_timestamp.unwrap_or(largest).to_be_bytes());
         let stamp = self.producer.unwrap_or(ProducerStamp {
             producer_id: -1,
             epoch: -1,

@@ -349,7 +349,12 @@ impl Reader {
             }
         }
         for next in &located.segments {
-            let (loaded, source) = self.segments.get(next).await?;
+            let (loaded, source) = match self.segments.get(next).await {
+                Ok(loaded) => loaded,
+                // What was read is good. Who comes for the next records is told what is wrong with them.
+                Err(LoadError::Read(_)) if !batches.is_empty() => break,
+                Err(error) => return Err(error),
+            };
             if source != FetchSource::Memory {
                 from = source;
             }

@@ -82,8 +82,10 @@ impl Reader {
                     let found = tokio::task::spawn_blocking(searching)
                         .await
                         .map_err(|_| ReadError::Busy)?;
-                    if let (Ok(None), TimestampQuery::AtLeast(timestamp)) = (&found, query)
-                        && located.segment.base_offset < log_start
+                    if let (
+                        Ok(None),
+                        TimestampQuery::AtLeast(timestamp) | TimestampQuery::AtLeastFrom { timestamp, .. },
+                    ) = (&found, query)
                     {
                         let offset = located.segment.last_offset + 1;
                         query = TimestampQuery::AtLeastFrom { timestamp, offset };

@@ -1,7 +1,8 @@
 //! Whose bucket is this? The cluster's id, kept beside the objects.
 //!
 //! Invariant: the id object is created once, conditionally, and never overwritten; metadata and object
-//! store of different clusters refuse to work together.
+//! store of different clusters refuse to work together. So do metadata that name stored objects and an object store
+//! that nobody has claimed: it is another one, or a disk that is not mounted.
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -19,17 +20,29 @@ const HEADER: &str = "streamhouse-cluster 1";
 pub enum IdentityError {
     #[error("the object store belongs to cluster {found}, the metadata to cluster {expected}")]
     Mismatch { expected: Uuid, found: Uuid },
+    #[error(
+        "the metadata names {objects} stored objects, but this object store has never been used ({IDENTITY_KEY} is \
+         missing): is it the right one, and mounted? To go on without what was stored, put the two lines \
+         \"{HEADER}\" and \"{cluster}\" there"
+    )]
+    Unclaimed { objects: u64, cluster: Uuid },
     #[error("{IDENTITY_KEY} in the object store cannot be read: {0:?}")]
     Unreadable(String),
     #[error(transparent)]
     Store(#[from] Error),
 }
 
-/// Makes sure that the store belongs to `cluster`, and claims it where it belongs to nobody.
-pub async fn check_identity(store: &dyn ObjectStore, cluster: Uuid) -> Result<(), IdentityError> {
+/// Makes sure that the store belongs to `cluster`, and claims it where it belongs to nobody. `objects`: how many
+/// the metadata says are there.
+pub async fn check_identity(
+    store: &dyn ObjectStore,
+    cluster: Uuid,
+    objects: u64,
+) -> Result<(), IdentityError> {
     let key = Path::from(IDENTITY_KEY);
     let found = match read(store, &key).await? {
         Some(found) => found,
+        None if objects > 0 => return Err(IdentityError::Unclaimed { objects, cluster }),
         None => {
             let text = Bytes::from(format!("{HEADER}\n{cluster}\n"));
             match store

@@ -5,24 +5,25 @@
 //! after the fencing, and daily again while the tombstone is kept, because a delayed PUT may still
 //! land. A tombstone names nothing new, so what is unnamed once stays so. Keys that this system did
 //! not give are left alone. No clock of an agent is asked.
+//!
+//! Each tombstone has a day of its own, which a restart does not begin anew: the metadata store knows when the
+//! first one is due. Nothing is asked before that, and nothing at all where there are no tombstones.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use futures::{StreamExt as _, stream};
 use object_store::Error;
 use object_store::path::Path;
-use streamhouse_metadata::ids::{IncarnationId, ObjectName, StoreTime};
+use streamhouse_metadata::ids::{IncarnationId, ObjectName};
 use streamhouse_observability::Gauge;
 
-use super::{Next, UpkeepError, UpkeepOptions, UpkeepParts, before};
+use super::{Next, UpkeepError, UpkeepOptions, UpkeepParts, before, until};
 use crate::object::{key_of, parse_key, prefix_of};
 
 /// Keys compared with the metadata at once.
 const CHUNK_KEYS: usize = 1_000;
-
-/// How often a tombstone's prefix is listed; the metadata store keeps to the same.
-const AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
 pub struct OrphansTask {
     parts: UpkeepParts,
@@ -81,13 +82,10 @@ impl OrphansTask {
         if let Some(error) = refused {
             return Err(error.into());
         }
-        // One fenced a moment ago is due when the PUT deadline has passed. Beyond that the one look a day
-        // is the only thing that upkeep does unasked: the store answers it without listing anything when
-        // there are no tombstones.
-        let fresh = metadata.tombstones(StoreTime(now.0.saturating_add(1))).await?;
-        report.next = match fresh.is_empty() {
-            true => Next::In(AGAIN_AFTER),
-            false => Next::In(self.options.put_deadline),
+        report.next = match metadata.next_sweep(self.options.put_deadline).await? {
+            // Listing may have taken long.
+            Some(due) => Next::In(until(metadata.now().await?, due, Duration::ZERO)),
+            None => Next::Idle,
         };
         Ok(report)
     }

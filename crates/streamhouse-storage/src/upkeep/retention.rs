@@ -75,8 +75,8 @@ impl RetentionTask {
             due = due.into_iter().chain(round.due).min();
             more |= round.more;
         }
-        report.next = if report.raised > 0 {
-            // The next round knows what is left, once it is trimmed.
+        report.next = if report.raised > 0 && more {
+            // All that was looked at has gone. What is left is known once that is trimmed.
             Next::Now
         } else if more {
             Next::In(UNTRIMMED_PAUSE)

@@ -284,6 +284,7 @@ impl Pipeline {
             sealed.refuse(moments, error, count_refusal(&self.parts));
         }
         self.queue.clear();
+        *self.shared.queue_oldest.lock() = None;
         let buffered = self.shared.buffer.lock().take(u64::MAX);
         for pending in buffered {
             let journey = Journey::in_buffer(pending.accepted_at, Instant::now());
@@ -394,6 +395,8 @@ impl Pipeline {
                     }
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(REPEAT_AFTER_MAX);
+                    // What came meanwhile is not waited for longer than its producers do.
+                    self.withdraw_expired();
                 }
             }
         }

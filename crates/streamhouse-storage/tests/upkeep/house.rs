@@ -207,7 +207,8 @@ impl Agent {
             position: entry.position,
             length_bytes: entry.length_bytes,
             record_count: 2,
-            max_timestamp: 0,
+            // None: as old as its commit.
+            max_timestamp: -1,
             producer: None,
             transaction: None,
         });

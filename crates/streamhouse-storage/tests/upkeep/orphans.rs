@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutPayload};
-use streamhouse_metadata::ids::ObjectName;
+use streamhouse_metadata::ids::{ObjectName, StoreTime};
+use streamhouse_metadata::store::MetadataStore as _;
 use streamhouse_observability::Gauge;
 use streamhouse_storage::object::key_of;
 use streamhouse_storage::stores::faulty::{Call, Plan};
@@ -56,7 +57,8 @@ async fn trace_16_only_unnamed_keys_of_tombstones_are_collected_again_and_again(
         .unwrap();
     let fresh = b.orphans().run_once().await.unwrap();
     assert_eq!(fresh.deleted, 0, "before the PUT deadline a PUT may still land");
-    assert_eq!(fresh.next, Next::In(options().put_deadline));
+    let landed = options().put_deadline + Duration::from_millis(1);
+    assert_eq!(fresh.next, Next::In(landed));
 
     house.clock.advance(Duration::from_secs(31));
     assert_eq!(b.orphans().run_once().await.unwrap().deleted, 1);
@@ -73,6 +75,55 @@ async fn trace_16_only_unnamed_keys_of_tombstones_are_collected_again_and_again(
     expected.sort();
     assert_eq!(house.keys().await, expected);
     assert_eq!(house.records(0).await.len(), 1);
+}
+
+/// Else the backlog of `orphans` stands there until the day of the last start is over, and the alert TaskOverdue fires.
+#[tokio::test]
+async fn each_tombstone_is_swept_when_its_own_day_is_over_whenever_the_agent_started() {
+    let house = house().await;
+    let day = Duration::from_secs(24 * 60 * 60);
+    let landed = options().put_deadline + Duration::from_millis(1);
+    let alone = house.start().await;
+    let rest = alone.orphans().run_once().await.unwrap();
+    assert_eq!((rest.swept, rest.next), (0, Next::Idle), "nobody is dead");
+
+    let second = house.start().await;
+    house.clock.advance(landed);
+    let first_sweep = second.orphans().run_once().await.unwrap();
+    assert_eq!((first_sweep.swept, first_sweep.next), (1, Next::In(day)));
+
+    // Started anew ten hours later: the first tombstone's day goes on.
+    let hours = Duration::from_secs(10 * 60 * 60);
+    house.clock.advance(hours);
+    let third = house.start().await;
+    let orphans = third.orphans();
+    let start = orphans.run_once().await.unwrap();
+    assert_eq!((start.swept, start.next), (0, Next::In(landed)));
+    house.clock.advance(landed);
+    let at_start = orphans.run_once().await.unwrap();
+    assert_eq!(
+        (at_start.swept, at_start.next),
+        (1, Next::In(day - hours - landed))
+    );
+
+    let backlog = async || {
+        let now = house.metadata.now().await.unwrap();
+        house
+            .metadata
+            .tombstones(StoreTime(now.0 + 1))
+            .await
+            .unwrap()
+            .len()
+    };
+    house
+        .clock
+        .advance(day - hours - landed - Duration::from_millis(1));
+    assert_eq!(backlog().await, 0);
+    house.clock.advance(Duration::from_millis(1));
+    assert_eq!(backlog().await, 1, "as the cluster gauges count it");
+    let due = orphans.run_once().await.unwrap();
+    assert_eq!((due.swept, due.next), (1, Next::In(hours + landed)));
+    assert_eq!(backlog().await, 0);
 }
 
 /// A live agent deletes what it gave up itself, after the PUT deadline, and only then calls it decided.

@@ -26,7 +26,7 @@ async fn retention_frees_rows_at_once_and_objects_after_the_grace_period() {
     let retention = RetentionTask::new(agent.parts.clone(), options());
     let trim = TrimTask(agent.parts.clone());
     let deleting = DeletingTask::new(agent.parts.clone(), options());
-    // The batches carry the first timestamp there is; by default a week is kept.
+    // By default a week is kept.
     house.clock.advance(Duration::from_secs(8 * 24 * 60 * 60));
     let report = retention.run_once().await.unwrap();
     assert_eq!((report.raised, report.next), (2, Next::Now));
@@ -79,4 +79,21 @@ async fn a_long_grace_period_is_waited_for_in_half_hours_and_an_empty_one_not_at
     house.clock.advance(Duration::from_millis(1));
     let report = deleting.run_once().await.unwrap();
     assert_eq!((report.deleted, report.next), (1, Next::Idle));
+}
+
+/// Under load there is always a segment that has just become too old. Other upkeep has its turns as well.
+#[tokio::test]
+async fn a_log_that_goes_on_is_looked_at_once_in_an_interval() {
+    let house = house().await;
+    let agent = house.start().await;
+    agent.commit_inline(&house, &[0], "old").await;
+    house.clock.advance(Duration::from_secs(8 * 24 * 60 * 60));
+    agent.commit_inline(&house, &[0], "young").await;
+    let retention = RetentionTask::new(agent.parts.clone(), options());
+    let report = retention.run_once().await.unwrap();
+    let Next::In(pause) = report.next else {
+        panic!("{report:?}");
+    };
+    assert_eq!(report.raised, 1);
+    assert!(pause >= options().retention_check_interval, "{pause:?}");
 }

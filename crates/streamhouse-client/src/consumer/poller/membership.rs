@@ -1,17 +1,16 @@
-//! Partitions that come and go, what is committed meanwhile, and leaving the group.
+//! Partitions that come and go, and leaving the group.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{CommitMode, Consumer as _, RebalanceProtocol};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
+use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::super::ConsumeError;
-use super::super::assignment::{self, Position, Slot};
+use super::super::assignment::Slot;
 use super::super::builder::{Rebalance, RebalanceKind, TopicPartition};
 use super::{CALL_LIMIT, Poller, places};
-use crate::config::Commits;
 use crate::error::ErrorCode;
 use crate::log;
 use crate::metrics::ConsumerErrorType;
@@ -62,7 +61,12 @@ impl Poller {
         Ok(())
     }
 
-    pub(super) fn revoked(&mut self, partitions: &[(String, i32)]) -> Result<(), ConsumeError> {
+    /// What is processed is committed first; that may take until then. Whatever became of it, the partitions go.
+    pub(super) fn revoked(
+        &mut self,
+        partitions: &[(String, i32)],
+        until: Option<Instant>,
+    ) -> Result<(), ConsumeError> {
         let is_lost = self.shared.base.assignment_lost();
         let kind = if is_lost {
             RebalanceKind::Lost
@@ -70,7 +74,7 @@ impl Poller {
             RebalanceKind::Revoked
         };
         self.tell(kind, partitions);
-        let committed = if is_lost { Ok(()) } else { self.commit() };
+        let committed = if is_lost { Ok(()) } else { self.commit(until) };
         let base = &self.shared.base;
         let unassigned = match base.rebalance_protocol() {
             RebalanceProtocol::Cooperative => {
@@ -101,45 +105,6 @@ impl Poller {
         });
     }
 
-    pub(super) fn commit_asked(&mut self) -> Result<(), ConsumeError> {
-        if self.shared.commits == Commits::InTransactions {
-            return Err(ConsumeError::CommitsInTransactions {
-                group: self.shared.group.clone(),
-            });
-        }
-        self.commit()
-    }
-
-    /// Commits what is processed; nothing where transactions do.
-    pub(super) fn commit(&mut self) -> Result<(), ConsumeError> {
-        if self.shared.commits == Commits::InTransactions {
-            return Ok(());
-        }
-        let positions = self.shared.assignment.uncommitted();
-        if positions.is_empty() {
-            return Ok(());
-        }
-        let list = assignment::list(&positions);
-        let Err(error) = self.shared.base.commit(&list, CommitMode::Sync) else {
-            positions.iter().for_each(Position::is_committed);
-            return Ok(());
-        };
-        let code = ErrorCode::from(&error);
-        let first = positions[0].topic();
-        let of_one_topic = positions.iter().all(|position| position.topic() == first);
-        let topic = if of_one_topic { &**first } else { "" };
-        let error_type = ConsumerErrorType::of(code);
-        self.metrics.failed(topic, error_type);
-        let group = self.shared.group.clone();
-        let is_unknown =
-            error_type == ConsumerErrorType::TimedOut || code.known() == Some(Code::BrokerTransportFailure);
-        Err(if is_unknown {
-            ConsumeError::CommitUnknown { group, code }
-        } else {
-            ConsumeError::Commit { group, code }
-        })
-    }
-
     /// Leaves the group. The partitions are taken away first, as in any rebalance, and so are committed.
     pub(super) fn close(&mut self, queue: &EventQueue<'_>, limit: Duration) -> Result<(), ConsumeError> {
         let until = Instant::now() + limit;
@@ -150,15 +115,16 @@ impl Poller {
         while !self.shared.base.closed() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(ConsumeError::CloseTimedOut {
+                // That a commit failed says more than that nobody knows that we are gone.
+                return outcome.and(Err(ConsumeError::CloseTimedOut {
                     group: self.shared.group.clone(),
-                });
+                }));
             }
             let Some(event) = queue.poll(left.min(Duration::from_millis(100))) else {
                 continue;
             };
             match event.kind() {
-                Kind::Revoked => outcome = outcome.and(self.revoked(&event.partitions())),
+                Kind::Revoked => outcome = outcome.and(self.revoked(&event.partitions(), Some(until))),
                 Kind::Assigned => self.assigned(&event.partitions()),
                 // Records that come now stay uncommitted, and go to whoever is next.
                 Kind::Fetch | Kind::Error | Kind::Delivery | Kind::Other => {}

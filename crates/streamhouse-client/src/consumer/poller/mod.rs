@@ -4,6 +4,7 @@
 //! with the records, so they happen only while the program waits for some. Everything that changes what is
 //! ours happens on this thread; a seek cannot meet a record that is on its way.
 
+mod commit;
 mod membership;
 mod moving;
 mod shared;
@@ -177,7 +178,7 @@ impl Poller {
             }
             if Instant::now() >= self.commit_due {
                 // It was counted and is said here; what was not committed stays to be.
-                if let Err(error) = self.commit() {
+                if let Err(error) = self.commit(None) {
                     tracing::warn!(consumer_group = %self.shared.group, %error, "commit");
                 }
                 self.commit_again_later();
@@ -229,7 +230,7 @@ impl Poller {
             Kind::Assigned => self.assigned(&event.partitions()),
             Kind::Revoked => {
                 // What cannot be committed is consumed again, by whoever gets the partition.
-                if let Err(error) = self.revoked(&event.partitions()) {
+                if let Err(error) = self.revoked(&event.partitions(), None) {
                     tracing::warn!(consumer_group = %self.shared.group, %error, "commit before a rebalance");
                 }
             }

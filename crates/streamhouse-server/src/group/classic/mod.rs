@@ -48,9 +48,13 @@ pub struct Member {
     pub(super) session_deadline: Millis,
     pub(super) joining: Option<Ticket>,
     pub(super) syncing: Option<Ticket>,
+    /// It was told of the generation and has not asked what it has there.
+    pub(super) owes_sync: bool,
 }
 
 impl Member {
+    /// As it was stored. Who had synced is not, so nobody owes it: as in Kafka, the session alone judges whoever
+    /// did not come for its assignment before the coordinator went away.
     pub fn restored(profile: Profile, assignment: Bytes, now: Millis) -> Self {
         Self {
             session_deadline: now + profile.session_timeout_ms,
@@ -58,6 +62,7 @@ impl Member {
             assignment,
             joining: None,
             syncing: None,
+            owes_sync: false,
         }
     }
 }

@@ -86,6 +86,7 @@ impl Group {
                 continue;
             };
             member.session_deadline = now + member.profile.session_timeout_ms;
+            member.owes_sync = true;
             if let Some(ticket) = member.joining.take() {
                 step.join(ticket, Ok(reply));
             }
@@ -134,6 +135,9 @@ impl Group {
             return step;
         }
         self.touch(now, member);
+        if let Some(known) = self.members.get_mut(member) {
+            known.owes_sync = false;
+        }
         if self.phase == Phase::Stable {
             step.sync(ticket, Ok(self.sync_reply(member)));
             return step;

@@ -30,7 +30,8 @@ pub struct Group {
     /// While preparing: not before, and not after.
     pub(super) join_from: Millis,
     pub(super) join_deadline: Millis,
-    /// While completing: members that have not synced by then are removed.
+    /// While completing and, if the leader was quicker than others, stable: members that have not synced by then
+    /// are removed.
     pub(super) sync_deadline: Millis,
     pub(super) limits: Limits,
 }
@@ -203,11 +204,11 @@ impl Group {
         let expired = |member: &Member| {
             member.joining.is_none() && member.syncing.is_none() && member.session_deadline <= now
         };
-        let unsynced = self.phase == Phase::CompletingRebalance && now >= self.sync_deadline;
+        let sync_is_over = self.sync_due().is_some_and(|deadline| deadline <= now);
         let gone: Vec<MemberId> = self
             .members
             .iter()
-            .filter(|(_, member)| expired(member) || (unsynced && member.syncing.is_none()))
+            .filter(|(_, member)| expired(member) || (sync_is_over && member.owes_sync))
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
@@ -216,6 +217,13 @@ impl Group {
         }
         self.advance(now, &mut step);
         step
+    }
+
+    /// Until when members may ask what they have in this generation, while any has not.
+    fn sync_due(&self) -> Option<Millis> {
+        let is_given = matches!(self.phase, Phase::CompletingRebalance | Phase::Stable);
+        let is_owed = is_given && self.members.values().any(|member| member.owes_sync);
+        is_owed.then_some(self.sync_deadline)
     }
 
     /// When [`Self::tick`] has to be called at the latest.
@@ -231,8 +239,8 @@ impl Group {
                     self.pending.is_empty() && self.members.values().all(|member| member.joining.is_some());
                 Some(if all { self.join_from } else { self.join_deadline })
             }
-            Phase::CompletingRebalance => Some(self.sync_deadline),
-            Phase::Empty | Phase::Stable => None,
+            Phase::CompletingRebalance | Phase::Stable => self.sync_due(),
+            Phase::Empty => None,
         };
         let sessions = sessions.map(|member| member.session_deadline);
         sessions.chain(self.pending.values().copied()).chain(phase).min()

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use super::{Group, Join, Limits, Phase, Profile};
+use super::{Group, Join, Limits, Member, Phase, Profile};
 use crate::group::step::{Answer, JoinReply, Step};
 use crate::group::{Committing, GroupFault};
 
@@ -220,6 +220,67 @@ fn only_a_plain_commit_has_to_wait_for_the_assignment() {
         commit(1, Committing::InTransaction),
         Err(GroupFault::IllegalGeneration)
     );
+}
+
+/// Both of [`stable`] in a second generation since 4_001, and the leader has assigned it.
+fn led() -> Group {
+    let mut group = stable();
+    group.join(4_000, 5, joining("a", "", None));
+    group.join(4_001, 6, joining("b", "", Some("static-b")));
+    assert_eq!((group.phase, group.generation), (Phase::CompletingRebalance, 2));
+    group.sync(4_002, 7, ("a", None, 2), (None, None), vec![]);
+    assert_eq!(group.phase, Phase::Stable);
+    group
+}
+
+/// Nobody's session ends before `until`.
+fn live(group: &mut Group, until: u64) {
+    for now in (12_000..until).step_by(9_000).chain([until]) {
+        group.heartbeat(now, "a", None, 2).unwrap();
+        group.heartbeat(now, "b", Some("static-b"), 2).unwrap();
+    }
+}
+
+#[test]
+fn who_was_told_of_a_generation_and_never_syncs_is_left_behind_though_the_leader_has_synced() {
+    let mut group = led();
+    live(&mut group, 64_000);
+    assert_eq!(group.next_deadline(), Some(64_001));
+    let step = group.tick(64_000);
+    assert!(step.lapsed.is_empty() && group.phase == Phase::Stable);
+    let step = group.tick(64_001);
+    assert_eq!(lapsed(&step), ["b"]);
+    assert_eq!(group.phase, Phase::PreparingRebalance);
+    assert_eq!(
+        group.heartbeat(64_002, "a", None, 2),
+        Err(GroupFault::RebalanceInProgress)
+    );
+    let step = group.join(64_003, 8, joining("a", "", None));
+    assert_eq!(joined(&step, 8).unwrap().members.len(), 1);
+}
+
+#[test]
+fn who_syncs_after_the_leader_stays() {
+    let mut group = led();
+    group.sync(30_000, 8, ("b", Some("static-b"), 2), (None, None), vec![]);
+    live(&mut group, 64_000);
+    assert_eq!(group.next_deadline(), Some(74_000), "only sessions end");
+    assert!(group.tick(64_001).lapsed.is_empty());
+}
+
+#[test]
+fn a_restarted_coordinator_waits_for_nobody_to_sync() {
+    let before = led();
+    let mut after = group(3_000);
+    after.protocol.clone_from(&before.protocol);
+    let members = before.members.into_iter();
+    let stored = members.map(|(id, member)| (id, Member::restored(member.profile, member.assignment, 4_003)));
+    let mut after = after.restored(stored.collect(), 4_003);
+    assert_eq!(
+        (after.phase, after.next_deadline()),
+        (Phase::Stable, Some(14_003))
+    );
+    assert!(after.tick(4_004).lapsed.is_empty());
 }
 
 #[test]

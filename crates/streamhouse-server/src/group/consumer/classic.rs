@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use streamhouse_metadata::ids::TopicPartition;
 
+use super::admission::Admission;
 use super::member::{ClassicSide, MemberState};
-use super::state::{Admission, Beat};
+use super::state::Beat;
 use super::subscription::TopicView;
 use super::{Assignment, ConsumerGroup};
 use crate::group::classic::Join;

@@ -4,11 +4,14 @@
 //! only when nobody else has it or is still giving it up. So no partition is ever with two members, whoever
 //! is slow (KIP-848; TRACES 25: each step is stored before it is answered).
 
+use std::cmp::Ordering;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use streamhouse_metadata::ids::TopicPartition;
 
-use super::{Assignment, Assignor, subscription::Subscription};
+use super::{Assignment, Assignor, since::Since, subscription::Subscription};
+use crate::group::GroupFault;
 use crate::group::step::Millis;
 
 /// The epoch of a static member that is away for a while.
@@ -46,7 +49,7 @@ pub struct ClassicSide {
 }
 
 /// Where a member is on its way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub epoch: i32,
     /// An answer may have been lost: the member may still be here.
@@ -55,6 +58,8 @@ pub struct Standing {
     pub assigned: Assignment,
     /// What it is giving up; still its own.
     pub revoking: Assignment,
+    /// Of each partition of both.
+    pub since: Since,
 }
 
 /// Nothing yet, in no epoch.
@@ -66,6 +71,7 @@ impl Default for Standing {
             state: MemberState::Stable,
             assigned: Assignment::default(),
             revoking: Assignment::default(),
+            since: Since::default(),
         }
     }
 }
@@ -74,6 +80,51 @@ impl Standing {
     /// Everything that nobody else may have.
     pub fn held(&self) -> impl Iterator<Item = TopicPartition> {
         self.assigned.partitions().chain(self.revoking.partitions())
+    }
+
+    /// Whether it may commit in this epoch: its own, or an older one if it has had all of `partitions` since then
+    /// (KIP-1251).
+    pub fn commits_in(&self, epoch: i32, mut partitions: impl Iterator<Item = TopicPartition>) -> bool {
+        let had = |partition: TopicPartition| self.since.of(&partition).is_some_and(|since| since <= epoch);
+        match epoch.cmp(&self.epoch) {
+            Ordering::Less => partitions.all(had),
+            Ordering::Equal => true,
+            Ordering::Greater => false,
+        }
+    }
+
+    /// A static member goes for a while: what it was giving up is given up, the rest waits for it. As in Kafka, who
+    /// comes back for it is not asked since when it was assigned.
+    #[must_use]
+    pub fn away(&self) -> Self {
+        Self {
+            epoch: AWAY,
+            state: MemberState::Stable,
+            revoking: Assignment::default(),
+            since: Since::one(self.assigned.partitions(), 0),
+            ..self.clone()
+        }
+    }
+
+    /// Somebody takes its place: in no epoch yet, with what it had.
+    #[must_use]
+    pub fn taken_over(&self) -> Self {
+        Self {
+            since: self.since_of(self.assigned.partitions(), self.epoch),
+            assigned: self.assigned.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Since when it holds `held`: what it had goes on, all else begins in `epoch`, also what it had given up.
+    fn since_of(&self, held: impl Iterator<Item = TopicPartition>, epoch: i32) -> Since {
+        let had = |p: &TopicPartition| {
+            self.since
+                .of(p)
+                .filter(|_| self.assigned.holds(p.topic, p.partition))
+        };
+        held.map(|partition| (partition, had(&partition).unwrap_or(epoch)))
+            .collect()
     }
 
     /// The next step towards `target`, the one of `target_epoch`. `owned` is what the member says it has, if
@@ -86,12 +137,11 @@ impl Standing {
         is_held: impl Fn(TopicPartition) -> bool,
     ) -> Self {
         let owns = |revoking: &Assignment| owned.is_none_or(|owned| owned.holds_one_of(revoking));
-        let from = match self.state {
+        match self.state {
             MemberState::Stable if self.epoch == target_epoch => return self.clone(),
             MemberState::Unrevoked if owns(&self.revoking) => return self.clone(),
-            MemberState::Unrevoked => self.epoch + 1,
-            MemberState::Stable | MemberState::Unreleased => self.epoch,
-        };
+            MemberState::Stable | MemberState::Unrevoked | MemberState::Unreleased => {}
+        }
         let (kept, revoking): (Vec<_>, Vec<_>) = self
             .assigned
             .partitions()
@@ -99,7 +149,8 @@ impl Standing {
         let mut assigned: Assignment = kept.into_iter().collect();
         let revoking: Assignment = revoking.into_iter().collect();
         if !revoking.is_empty() && owns(&revoking) {
-            return self.moved(from, MemberState::Unrevoked, assigned, revoking);
+            // Whoever has something to give up comes to no newer epoch, also if it has just given up something else.
+            return self.moved(self.epoch, MemberState::Unrevoked, assigned, revoking);
         }
         let missing = target.partitions();
         let missing = missing.filter(|p| !assigned.holds(p.topic, p.partition));
@@ -121,6 +172,8 @@ impl Standing {
 
     fn moved(&self, epoch: i32, state: MemberState, assigned: Assignment, revoking: Assignment) -> Self {
         Self {
+            // What is new comes with the epoch of its target only.
+            since: self.since_of(assigned.partitions().chain(revoking.partitions()), epoch),
             epoch,
             previous_epoch: if epoch == self.epoch {
                 self.previous_epoch
@@ -164,6 +217,14 @@ impl Member {
             revocation_deadline: None,
             rejoin_deadline: None,
             sync_deadline: None,
+        }
+    }
+
+    /// What an epoch that is not the member's is called in its protocol.
+    pub(super) fn other_epoch(&self) -> GroupFault {
+        match self.profile.classic {
+            Some(_) => GroupFault::IllegalGeneration,
+            None => GroupFault::StaleEpoch,
         }
     }
 

@@ -1,21 +1,26 @@
 //! Groups of the newer protocol (KIP-848): members say what they want in heartbeats, the coordinator decides
 //! who consumes what and moves each member there step by step.
 //!
-//! `state` is the machine of a whole group (pure), `member` moves one member towards its target, `assignor`
-//! computes targets, `subscription` says which topics a member wants, `pattern` matches their names, `classic` is
-//! what members ask that speak the classic protocol, `stored` is the form in which the group lies in the metadata
-//! store. Here are the words they share. Not here: timers, the store, the protocol.
+//! `state` is the machine of a whole group (pure), `admission` says who may ask what of it, `member` moves one member
+//! towards its target, `since` keeps since when it has what it has, `assignor` computes targets, `subscription` says
+//! which topics a member wants, `pattern` matches their names, `classic` is what members ask that speak the classic
+//! protocol, `stored` is the form in which the group lies in the metadata store. Here are the words they share. Not
+//! here: timers, the store, the protocol.
 
+mod admission;
 pub mod assignor;
 pub mod classic;
 pub mod member;
 pub mod pattern;
+pub mod since;
 pub mod state;
 pub(super) mod stored;
 pub mod subscription;
 
 #[cfg(test)]
 mod coordinator_tests;
+#[cfg(test)]
+mod epoch_tests;
 #[cfg(test)]
 mod tests;
 

@@ -5,8 +5,8 @@
 //! consume what; then everybody gets a target, and each member is moved there at its own heartbeats (see
 //! `member`). Invariants: no partition is held by two members; a refused request changes nothing; what
 //! changed is stored before it is answered ([`Step::store`]). Time is milliseconds on the coordinator's own
-//! clock. Members may speak the classic protocol: what they ask is in `classic`. Not here: timers, the metadata
-//! store, offsets.
+//! clock. Who may ask what is in `admission`, what members of the classic protocol ask in `classic`. Not here:
+//! timers, the metadata store, offsets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use streamhouse_metadata::ids::{TopicId, TopicPartition};
 use streamhouse_metadata::model::group::GroupState;
 
 use super::Assignment;
+use super::admission::Admission;
 use super::assignor::{Assignor, Wish};
 use super::member::{AWAY, ClassicSide, Member, MemberState, Profile, Standing};
 use super::pattern::Pattern;
@@ -61,7 +62,7 @@ pub struct Beat {
 }
 
 impl Beat {
-    fn joins(&self) -> bool {
+    pub(super) fn joins(&self) -> bool {
         self.epoch == 0
     }
 
@@ -87,14 +88,6 @@ pub struct Subscribed {
     pub partitions: i32,
 }
 
-/// How a heartbeat's sender becomes a member.
-pub(super) enum Admission {
-    Known,
-    New,
-    /// Takes the place of a static member that is away, or of one that spoke the other protocol.
-    InPlaceOf(MemberId),
-}
-
 /// See the module's head.
 #[derive(Clone, Debug)]
 pub struct ConsumerGroup {
@@ -104,11 +97,11 @@ pub struct ConsumerGroup {
     pub members: BTreeMap<MemberId, Member>,
     /// What the group wants of what there is, at its epoch.
     pub subscribed: BTreeMap<TopicId, Subscribed>,
-    statics: BTreeMap<String, MemberId>,
+    pub(super) statics: BTreeMap<String, MemberId>,
     pub(super) holders: HashMap<TopicPartition, MemberId>,
     /// The topics at which it looked last.
     seen: Option<Arc<TopicView>>,
-    limits: ConsumerLimits,
+    pub(super) limits: ConsumerLimits,
 }
 
 impl ConsumerGroup {
@@ -246,67 +239,6 @@ impl ConsumerGroup {
         }
     }
 
-    pub(super) fn require_room(&self) -> Result<(), GroupFault> {
-        if self.members.len() >= self.limits.members_max {
-            return Err(GroupFault::Full);
-        }
-        Ok(())
-    }
-
-    fn admit(&self, beat: &Beat) -> Result<Admission, GroupFault> {
-        let known = match &beat.instance {
-            None => self
-                .members
-                .contains_key(&beat.member)
-                .then(|| beat.member.clone()),
-            Some(instance) => self.statics.get(instance).cloned(),
-        };
-        // Another member's id: its partitions would be nobody's to give up.
-        if known.as_ref() != Some(&beat.member) && self.members.contains_key(&beat.member) {
-            return Err(GroupFault::FencedInstance);
-        }
-        let Some(known) = known else {
-            if !beat.joins() {
-                return Err(GroupFault::UnknownMember);
-            }
-            self.require_room()?;
-            return Ok(Admission::New);
-        };
-        let Some(member) = self.members.get(&known) else {
-            return Err(GroupFault::UnknownMember);
-        };
-        // A static member of the classic protocol does not say that it goes.
-        let is_away = member.standing.epoch == AWAY;
-        let goes_over = beat.instance.is_some() && member.profile.classic.is_some();
-        match (beat.joins(), known == beat.member) {
-            (true, _) if is_away || goes_over => Ok(Admission::InPlaceOf(known)),
-            (true, _) if beat.instance.is_some() => Err(GroupFault::UnreleasedInstance),
-            (false, false) => Err(GroupFault::FencedInstance),
-            // Who joins again is let in while it may not have learnt that it had joined.
-            _ => {
-                require_epoch(&member.standing, beat)?;
-                Ok(Admission::Known)
-            }
-        }
-    }
-
-    /// A static member is back, maybe under another id or with the other protocol: it goes on with what it had.
-    fn replace(&mut self, old: &str, new: &str) {
-        let Some(mut member) = self.members.remove(old) else {
-            return;
-        };
-        self.release(&member.standing);
-        member.standing = Standing {
-            assigned: std::mem::take(&mut member.standing.assigned),
-            ..Standing::default()
-        };
-        if let Some(instance) = &member.profile.instance {
-            self.statics.insert(instance.clone(), new.to_owned());
-        }
-        self.hold(new, &member.standing);
-        self.members.insert(new.to_owned(), member);
-    }
-
     /// Takes over what the member says of itself; whether that changes what it wants. Another assignor alone
     /// changes nothing yet, as in Kafka: it counts when the group is assigned next.
     fn take_profile(&mut self, now: Millis, beat: Beat, is_new: bool, step: &mut Step) -> bool {
@@ -423,13 +355,13 @@ impl ConsumerGroup {
         member.standing = next;
     }
 
-    fn hold(&mut self, id: &str, standing: &Standing) {
+    pub(super) fn hold(&mut self, id: &str, standing: &Standing) {
         for partition in standing.held() {
             self.holders.insert(partition, id.to_owned());
         }
     }
 
-    fn release(&mut self, standing: &Standing) {
+    pub(super) fn release(&mut self, standing: &Standing) {
         for partition in standing.held() {
             self.holders.remove(&partition);
         }
@@ -457,12 +389,11 @@ impl ConsumerGroup {
             return Err(GroupFault::UnknownMember);
         };
         if epoch == AWAY && leaving.profile.instance.is_some() {
-            // What it was giving up is given up; the rest waits for it until its session ends.
-            let given_up = std::mem::take(&mut leaving.standing.revoking);
-            leaving.standing.epoch = AWAY;
-            leaving.standing.state = MemberState::Stable;
+            // Until its session ends.
+            let away = leaving.standing.away();
+            let before = std::mem::replace(&mut leaving.standing, away);
             leaving.revocation_deadline = None;
-            for partition in given_up.partitions() {
+            for partition in before.revoking.partitions() {
                 self.holders.remove(&partition);
             }
             step.store = true;
@@ -539,44 +470,5 @@ impl ConsumerGroup {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         self.members.values().flat_map(Member::deadlines).min()
-    }
-
-    /// Whether offsets may be committed, or read, under this identity, by a request that can mean an epoch.
-    ///
-    /// # Errors
-    /// [`GroupFault::UnknownMember`], [`GroupFault::NoEpochs`], [`GroupFault::StaleEpoch`],
-    /// [`GroupFault::IllegalGeneration`].
-    pub fn may_commit(&self, member: &str, epoch: i32, knows_epochs: bool) -> Result<(), GroupFault> {
-        if epoch < 0 && self.members.is_empty() {
-            return Ok(());
-        }
-        let found = self.members.get(member).ok_or(GroupFault::UnknownMember)?;
-        let is_classic = found.profile.classic.is_some();
-        if !is_classic && !knows_epochs {
-            return Err(GroupFault::NoEpochs);
-        }
-        match found.standing.epoch == epoch {
-            true => Ok(()),
-            false if is_classic => Err(GroupFault::IllegalGeneration),
-            false => Err(GroupFault::StaleEpoch),
-        }
-    }
-}
-
-/// The member's own epoch; or the one before, from a member that did not get its last answer: then it cannot
-/// have anything that it was not given before.
-fn require_epoch(standing: &Standing, beat: &Beat) -> Result<(), GroupFault> {
-    if beat.epoch == standing.epoch {
-        return Ok(());
-    }
-    let missed = beat.epoch == standing.previous_epoch
-        && beat
-            .owned
-            .as_ref()
-            .is_some_and(|owned| owned.is_within(&standing.assigned));
-    if missed {
-        Ok(())
-    } else {
-        Err(GroupFault::FencedEpoch)
     }
 }

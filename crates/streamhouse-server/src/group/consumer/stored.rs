@@ -2,8 +2,9 @@
 //!
 //! All of it is stored: epochs, what everybody has and is giving up, and everybody's target. So whoever takes
 //! the group over gives nothing away that somebody still has (TRACES 25). A stored form never changes in
-//! place; another form gets another version byte. Members that speak the classic protocol have a form of their
-//! own (2): the first one, and what they said in JoinGroup.
+//! place; another form gets another version byte. A member lies in form 3, and one that speaks the classic protocol
+//! in form 4: forms 1 and 2, in which they were before KIP-1251, and since which epoch it has each partition. What
+//! is read from those it has since the epoch in which it is, so that no older one commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +14,9 @@ use streamhouse_metadata::ids::TopicId;
 use streamhouse_metadata::model::group::{GroupKind, GroupSummary, StoredGroup};
 use streamhouse_metadata::store::StoreError;
 
-use super::member::{ClassicSide, Member, Profile, Standing};
+use super::member::{ClassicSide, Member, MemberState, Profile, Standing};
 use super::pattern::Pattern;
+use super::since::Since;
 use super::state::Subscribed;
 use super::subscription::Subscription;
 use super::{Assignment, Assignor, ConsumerGroup, ConsumerLimits};
@@ -23,8 +25,11 @@ use crate::group::form::{decode, encode, split};
 use crate::group::step::Millis;
 
 const GROUP: u8 = 1;
-const MEMBER: u8 = 1;
-const CLASSIC_MEMBER: u8 = 2;
+/// Before it was known since when.
+const FORMER_MEMBER: u8 = 1;
+const FORMER_CLASSIC_MEMBER: u8 = 2;
+const MEMBER: u8 = 3;
+const CLASSIC_MEMBER: u8 = 4;
 
 #[derive(Serialize, Deserialize)]
 struct GroupForm {
@@ -44,8 +49,17 @@ struct MemberForm {
     names: BTreeSet<String>,
     pattern: Option<String>,
     assignor: Option<String>,
-    standing: Standing,
+    standing: StandingForm,
     target: Assignment,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StandingForm {
+    epoch: i32,
+    previous_epoch: i32,
+    state: MemberState,
+    assigned: Assignment,
+    revoking: Assignment,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,6 +67,14 @@ struct ClassicMemberForm {
     member: MemberForm,
     session_timeout_ms: u64,
     protocols: Vec<(String, Vec<u8>)>,
+}
+
+/// A former form, and since which epoch the member has what is assigned to it, then what it is giving up, in their
+/// order.
+#[derive(Serialize, Deserialize)]
+struct Dated<T> {
+    form: T,
+    since: Vec<i32>,
 }
 
 pub(in crate::group) fn summary(group: &ConsumerGroup) -> GroupSummary {
@@ -80,6 +102,12 @@ pub(in crate::group) fn group_payload(group: &ConsumerGroup) -> Bytes {
 
 pub(in crate::group) fn member_payload(member: &Member) -> Bytes {
     let profile = member.profile.clone();
+    let standing = member.standing.clone();
+    // It has the epoch of everything that it holds.
+    let since = standing
+        .held()
+        .map(|p| standing.since.of(&p).unwrap_or(standing.epoch));
+    let since: Vec<i32> = since.collect();
     let form = MemberForm {
         instance: profile.instance,
         rack: profile.rack,
@@ -92,7 +120,13 @@ pub(in crate::group) fn member_payload(member: &Member) -> Bytes {
             .pattern
             .map(|pattern| pattern.text().to_owned()),
         assignor: profile.assignor.map(|assignor| assignor.name().to_owned()),
-        standing: member.standing.clone(),
+        standing: StandingForm {
+            epoch: standing.epoch,
+            previous_epoch: standing.previous_epoch,
+            state: standing.state,
+            assigned: standing.assigned,
+            revoking: standing.revoking,
+        },
         target: member.target.clone(),
     };
     let Some(ClassicSide {
@@ -100,7 +134,7 @@ pub(in crate::group) fn member_payload(member: &Member) -> Bytes {
         protocols,
     }) = profile.classic
     else {
-        return encode(MEMBER, &form);
+        return encode(MEMBER, &Dated { form, since });
     };
     let protocols = protocols.into_iter();
     let protocols = protocols.map(|(name, metadata)| (name, metadata.to_vec()));
@@ -109,23 +143,69 @@ pub(in crate::group) fn member_payload(member: &Member) -> Bytes {
         session_timeout_ms,
         protocols: protocols.collect(),
     };
-    encode(CLASSIC_MEMBER, &form)
+    encode(CLASSIC_MEMBER, &Dated { form, since })
 }
 
-fn member_forms(payload: &[u8]) -> Result<(MemberForm, Option<ClassicSide>), StoreError> {
+/// What is stored of a member: what it said, where it is, and its target.
+fn member(payload: &[u8]) -> Result<(Profile, Standing, Assignment), StoreError> {
     const WHAT: &str = "group member";
-    if !matches!(split(WHAT, payload)?, (CLASSIC_MEMBER, _)) {
-        return Ok((decode(WHAT, MEMBER, payload)?, None));
-    }
-    let form: ClassicMemberForm = decode(WHAT, CLASSIC_MEMBER, payload)?;
+    let (form, classic, since) = match split(WHAT, payload)?.0 {
+        FORMER_MEMBER => (decode(WHAT, FORMER_MEMBER, payload)?, None, None),
+        FORMER_CLASSIC_MEMBER => {
+            let form: ClassicMemberForm = decode(WHAT, FORMER_CLASSIC_MEMBER, payload)?;
+            let (form, side) = both(form);
+            (form, Some(side), None)
+        }
+        CLASSIC_MEMBER => {
+            let dated: Dated<ClassicMemberForm> = decode(WHAT, CLASSIC_MEMBER, payload)?;
+            let (form, side) = both(dated.form);
+            (form, Some(side), Some(dated.since))
+        }
+        _ => {
+            let dated: Dated<MemberForm> = decode(WHAT, MEMBER, payload)?;
+            (dated.form, None, Some(dated.since))
+        }
+    };
+    let damaged = |why: String| StoreError::Damaged(format!("{WHAT}: {why}"));
+    let pattern = form.pattern.as_deref().map(Pattern::stored).transpose();
+    let profile = Profile {
+        instance: form.instance,
+        rack: form.rack,
+        client_id: form.client_id,
+        client_host: form.client_host,
+        rebalance_timeout_ms: form.rebalance_timeout_ms,
+        subscription: Subscription {
+            names: form.names,
+            pattern: pattern.map_err(|error| damaged(error.to_string()))?,
+        },
+        assignor: form.assignor.as_deref().and_then(Assignor::named),
+        classic,
+    };
+    let mut standing = Standing {
+        epoch: form.standing.epoch,
+        previous_epoch: form.standing.previous_epoch,
+        state: form.standing.state,
+        assigned: form.standing.assigned,
+        revoking: form.standing.revoking,
+        since: Since::default(),
+    };
+    standing.since = match since {
+        // A static member that is away is in none: whoever comes back for it has it since any.
+        None => Since::one(standing.held(), standing.epoch.max(0)),
+        Some(epochs) if epochs.len() == standing.held().count() => standing.held().zip(epochs).collect(),
+        Some(epochs) => return Err(damaged(format!("{} epochs of what it holds", epochs.len()))),
+    };
+    Ok((profile, standing, form.target))
+}
+
+fn both(form: ClassicMemberForm) -> (MemberForm, ClassicSide) {
     let protocols = form.protocols.into_iter();
+    let protocols = protocols.map(|(name, metadata)| (name, Bytes::from(metadata)));
     let side = ClassicSide {
         session_timeout_ms: form.session_timeout_ms,
-        protocols: protocols
-            .map(|(name, metadata)| (name, Bytes::from(metadata)))
-            .collect(),
+        protocols: protocols.collect(),
     };
-    Ok((form.member, Some(side)))
+    (form.member, side)
 }
 
 /// The group as it was stored, with timers that begin now.
@@ -137,23 +217,7 @@ pub(in crate::group) fn restore(
     let form: GroupForm = decode("group", GROUP, &stored.payload)?;
     let mut members = BTreeMap::new();
     for (id, payload) in &stored.members {
-        let (form, classic) = member_forms(payload)?;
-        let pattern = form.pattern.as_deref().map(Pattern::stored).transpose();
-        let pattern = pattern.map_err(|error| StoreError::Damaged(format!("group member: {error}")))?;
-        let profile = Profile {
-            instance: form.instance,
-            rack: form.rack,
-            client_id: form.client_id,
-            client_host: form.client_host,
-            rebalance_timeout_ms: form.rebalance_timeout_ms,
-            subscription: Subscription {
-                names: form.names,
-                pattern,
-            },
-            assignor: form.assignor.as_deref().and_then(Assignor::named),
-            classic,
-        };
-        members.insert(id.clone(), (profile, form.standing, form.target));
+        members.insert(id.clone(), member(payload)?);
     }
     let subscribed = form
         .subscribed
@@ -172,11 +236,11 @@ pub(in crate::group) fn restore(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::consumer::member::MemberState;
+    use crate::group::consumer::member::AWAY;
     use streamhouse_metadata::ids::TopicPartition;
     use uuid::Uuid;
 
-    fn member(classic: Option<ClassicSide>) -> Member {
+    fn some(classic: Option<ClassicSide>) -> Member {
         let held = |partition| TopicPartition {
             topic: TopicId(Uuid::from_u128(1)),
             partition,
@@ -200,6 +264,7 @@ mod tests {
             state: MemberState::Unrevoked,
             assigned: [held(0)].into_iter().collect(),
             revoking: [held(1)].into_iter().collect(),
+            since: [(held(0), 5), (held(1), 4)].into_iter().collect(),
         };
         Member::new(profile, (standing, [held(0)].into_iter().collect()), 0)
     }
@@ -212,9 +277,9 @@ mod tests {
     }
 
     /// A change of these bytes is a new version of the form: it needs an ADR, and these stay.
-    const FIRST: &str = "01010169000163022f68ac0201017400000e0c010110000000000000000000000000000000010100\
+    const FORMER: &str = "01010169000163022f68ac0201017400000e0c010110000000000000000000000000000000010100\
         01100000000000000000000000000000000101020110000000000000000000000000000000010100";
-    const CLASSIC: &str = "02010169000163022f68ac0201017400000e0c010110000000000000000000000000000000010100\
+    const FORMER_CLASSIC: &str = "02010169000163022f68ac0201017400000e0c010110000000000000000000000000000000010100\
         01100000000000000000000000000000000101020110000000000000000000000000000000010100e807010572616e6765020000";
 
     fn hex(bytes: &Bytes) -> String {
@@ -225,7 +290,7 @@ mod tests {
     fn a_group_is_read_whole_whose_member_has_a_pattern_that_would_not_be_admitted_now() {
         let text = "y?[a-z]{10000}";
         assert!(Pattern::new(text).is_err());
-        let mut member = member(None);
+        let mut member = some(None);
         member.profile.subscription.pattern = Some(Pattern::stored(text).unwrap());
         let limits = ConsumerLimits {
             session_timeout_ms: 1_000,
@@ -247,15 +312,51 @@ mod tests {
         assert_eq!(pattern.unwrap().text(), text);
     }
 
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits = hex
+            .as_bytes()
+            .chunks(2)
+            .map(|two| std::str::from_utf8(two).unwrap());
+        digits.map(|two| u8::from_str_radix(two, 16).unwrap()).collect()
+    }
+
     #[test]
-    fn members_lie_in_the_forms_they_always_had_and_are_read_from_them() {
-        for (known, classic) in [(FIRST, None), (CLASSIC, Some(side()))] {
-            let member = member(classic);
-            let payload = member_payload(&member);
-            assert_eq!(hex(&payload), known);
-            let (form, read) = member_forms(&payload).unwrap();
-            assert_eq!((read, form.standing), (member.profile.classic, member.standing));
+    fn members_lie_in_the_forms_they_always_had_with_the_epochs_of_what_they_hold_and_are_read_from_them() {
+        for (version, known, classic) in [("03", FORMER, None), ("04", FORMER_CLASSIC, Some(side()))] {
+            let stored = some(classic);
+            let payload = member_payload(&stored);
+            // Two epochs, of the one that is assigned and the one that is given up.
+            assert_eq!(hex(&payload), format!("{version}{}020a08", &known[2..]));
+            let (profile, standing, target) = member(&payload).unwrap();
+            assert_eq!(
+                (profile.classic, standing),
+                (stored.profile.classic, stored.standing)
+            );
+            assert_eq!(target, stored.target);
+            // An epoch less than there are partitions.
+            let short = format!("{version}{}010a", &known[2..]);
+            assert!(matches!(member(&bytes(&short)), Err(StoreError::Damaged(_))));
         }
-        assert!(member_forms(b"\x03").is_err() && member_forms(b"").is_err());
+        assert!(member(b"\x05").is_err() && member(b"").is_err());
+    }
+
+    #[test]
+    fn what_lies_in_a_former_form_is_held_since_the_epoch_in_which_its_member_was() {
+        for (known, classic) in [(FORMER, None), (FORMER_CLASSIC, Some(side()))] {
+            let stored = some(classic);
+            let (profile, mut standing, target) = member(&bytes(known)).unwrap();
+            assert_eq!(standing.since, Since::one(standing.held(), 7));
+            standing.since = stored.standing.since.clone();
+            assert_eq!((profile, standing), (stored.profile, stored.standing));
+            assert_eq!(target, stored.target);
+        }
+    }
+
+    #[test]
+    fn a_static_member_that_was_away_in_a_former_form_is_not_asked_since_when() {
+        let away = bytes(&FORMER.replacen("0e0c01", "030c00", 1));
+        let (_, standing, _) = member(&away).unwrap();
+        assert_eq!((standing.epoch, standing.state), (AWAY, MemberState::Stable));
+        assert_eq!(standing.since, Since::one(standing.held(), 0));
     }
 }

@@ -75,7 +75,7 @@ impl Groups {
     pub async fn may_fetch(self: &Arc<Self>, name: &str, member: &str, epoch: i32) -> Result<(), GroupFault> {
         let checked = self.with(name, false, async |_, live| match &live.group {
             AnyGroup::Classic(_) => Ok(()),
-            AnyGroup::Consumer(group) => group.may_commit(member, epoch, true),
+            AnyGroup::Consumer(group) => group.may_fetch(member, epoch),
         });
         // A group that does not exist has no offsets; that is no refusal.
         checked.await.map(Option::unwrap_or_default)

@@ -5,22 +5,22 @@
 //! that fails the group is forgotten, everybody who waits is sent to find the coordinator again, and the
 //! next request loads what is stored. Requests about one group take effect one after the other.
 //!
-//! Here is what every request needs; `classic` and `consumer` are the requests of members of the two
-//! protocols, `offsets` those about committed offsets.
+//! Here is what every request needs; `row` reads the group's row and writes it, `classic` and `consumer` are the
+//! requests of members of the two protocols, `offsets` those about committed offsets.
 
 mod classic;
 mod consumer;
 mod offsets;
+mod row;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use streamhouse_metadata::ids::TopicId;
-use streamhouse_metadata::model::group::{GroupState, GroupWrite};
+use streamhouse_metadata::model::group::GroupState;
 use streamhouse_metadata::store::MetadataStore;
 use streamhouse_metadata::store::groups::GroupError;
 use streamhouse_observability::{Metrics, logging};
@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::any::{AnyGroup, Rules};
-use super::classic::{Group, Limits};
+use super::classic::Limits;
 use super::consumer::ConsumerLimits;
 use super::consumer::subscription::TopicView;
 use super::migration::MigrationPolicy;
@@ -90,6 +90,8 @@ struct Slot {
     live: tokio::sync::Mutex<Option<Live>>,
     /// How the group stood after its last step, for who only looks; `None` where the store knows it as well.
     seen: Mutex<Option<Seen>>,
+    /// The protocol type of a group that is seen.
+    seen_type: Mutex<String>,
     /// Rung when a deadline came nearer.
     sooner: Notify,
 }
@@ -105,10 +107,13 @@ impl Slot {
     /// A rebalance of the classic protocol is stored when it is over; a group of the newer one at every change.
     fn show(&self, live: &Live) {
         let seen = match &live.group {
-            AnyGroup::Classic(group) if !live.gone => Some(Seen {
-                state: group.state(),
-                members: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
-            }),
+            AnyGroup::Classic(group) if !live.gone => {
+                self.seen_type.lock().clone_from(&group.protocol_type);
+                Some(Seen {
+                    state: group.state(),
+                    members: u32::try_from(group.members.len()).unwrap_or(u32::MAX),
+                })
+            }
             AnyGroup::Classic(_) | AnyGroup::Consumer(_) => None,
         };
         *self.seen.lock() = seen;
@@ -294,6 +299,7 @@ impl Groups {
             name: name.to_owned(),
             live: tokio::sync::Mutex::new(None),
             seen: Mutex::default(),
+            seen_type: Mutex::default(),
             sooner: Notify::new(),
         });
         slots.insert(name.to_owned(), Arc::clone(&slot));
@@ -305,49 +311,6 @@ impl Groups {
         slots
             .get(&slot.name)
             .is_some_and(|current| Arc::ptr_eq(current, slot))
-    }
-
-    /// Loads the group into its slot; false when there is none and none was asked to be made.
-    async fn load(&self, slot: &Arc<Slot>, held: &mut Held<'_>, create: bool) -> Result<bool, GroupFault> {
-        let (group, epoch, members) = match self.metadata.claim_group(&slot.name).await? {
-            Some(stored) => {
-                let group = AnyGroup::restore(&stored, &self.rules(), self.now())?;
-                self.meet(&slot.name).await?;
-                (
-                    group,
-                    Some(stored.coordinator_epoch),
-                    stored.members.into_iter().collect(),
-                )
-            }
-            None if create => (
-                AnyGroup::Classic(Group::new(self.rules().classic)),
-                None,
-                BTreeMap::new(),
-            ),
-            None => return Ok(false),
-        };
-        **held = Some(Live {
-            group,
-            epoch,
-            stored_members: members,
-            waiting: HashMap::new(),
-            sleeps_until: None,
-            gone: false,
-        });
-        Ok(true)
-    }
-
-    /// A group is loaded: its series are born.
-    async fn meet(&self, name: &str) -> Result<(), GroupFault> {
-        let offsets = self.metadata.group_offsets(name, None).await?;
-        let topics: BTreeSet<TopicId> = offsets.iter().map(|offset| offset.partition.topic).collect();
-        let topics: Vec<TopicId> = topics.into_iter().collect();
-        let topics = self.metadata.topics_by_id(&topics).await?;
-        self.metrics.consumers.meet(name);
-        for topic in topics.into_iter().flatten() {
-            self.metrics.consumers.meet_topic(name, &topic.name);
-        }
-        Ok(())
     }
 
     fn drop_slot(&self, slot: &Arc<Slot>) {
@@ -383,62 +346,6 @@ impl Groups {
             }
         }
         Ok(())
-    }
-
-    async fn store(&self, slot: &Slot, live: &mut Live) -> Result<(), GroupFault> {
-        let members = live.group.member_payloads();
-        let changed = members
-            .iter()
-            .filter(|(id, payload)| live.stored_members.get(*id) != Some(payload));
-        let changed = changed.map(|(id, payload)| (id.clone(), Some(payload.clone())));
-        let removed = live.stored_members.keys().filter(|id| !members.contains_key(*id));
-        let write = GroupWrite {
-            group: slot.name.clone(),
-            coordinator_epoch: live.epoch,
-            summary: live.group.summary(),
-            payload: live.group.payload(),
-            members: changed.chain(removed.map(|id| (id.clone(), None))).collect(),
-        };
-        let written = self.metadata.write_group(write, self.settings.groups_max).await;
-        let epoch = self.definite(slot, live, written)?;
-        if live.epoch.replace(epoch).is_none() {
-            self.metrics.consumers.meet(&slot.name);
-        }
-        live.stored_members = members;
-        self.stored.notify_one();
-        Ok(())
-    }
-
-    /// After a failed write what is in memory may not be what is stored: it is forgotten, and with it
-    /// everybody who waits.
-    fn definite<T>(
-        &self,
-        slot: &Slot,
-        live: &mut Live,
-        written: Result<T, GroupError>,
-    ) -> Result<T, GroupFault> {
-        written.map_err(|error| {
-            live.forget();
-            self.wake(slot);
-            match error {
-                GroupError::Fenced(_) | GroupError::Unknown(_) => GroupFault::NotCoordinator,
-                GroupError::NotEmpty(_) => GroupFault::NotEmpty,
-                GroupError::TooMany { limit } => GroupFault::TooManyGroups(limit),
-                GroupError::Store(error) => {
-                    let error_type = error.error_type();
-                    if let Some(suppressed) = logging::admit("store a group", error_type, &slot.name) {
-                        tracing::warn!(
-                            consumer_group = %slot.name,
-                            error_type,
-                            %error,
-                            suppressed,
-                            "the group could not be stored"
-                        );
-                    }
-                    error.into()
-                }
-            }
-        })
     }
 
     fn wake(&self, slot: &Slot) {
@@ -550,6 +457,12 @@ impl Groups {
             .iter()
             .filter_map(|slot| Some((slot.name.clone(), (*slot.seen.lock())?)));
         seen.collect()
+    }
+
+    /// The protocol type of a group that is among [`Self::seen`]; empty where none is known.
+    pub fn seen_type(&self, name: &str) -> String {
+        let slot = self.slots.lock().get(name).cloned();
+        slot.map_or_else(String::new, |slot| slot.seen_type.lock().clone())
     }
 }
 

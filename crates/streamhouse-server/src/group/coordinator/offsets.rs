@@ -24,7 +24,9 @@ impl Groups {
     ) -> Result<Vec<OffsetOutcome>, GroupFault> {
         self.with(name, identity.2 < 0, async |slot, live| {
             let committing = Committing::Plain { knows_epochs };
-            live.group.may_commit(self.now(), identity, committing)?;
+            let partitions = offsets.iter().map(|(partition, _)| *partition);
+            live.group
+                .may_commit(self.now(), identity, committing, partitions)?;
             let epoch = self.stored_epoch(slot, live).await?;
             let committed = self.metadata.commit_offsets(name, epoch, offsets).await;
             self.definite(slot, live, committed)
@@ -36,25 +38,30 @@ impl Groups {
         })
     }
 
-    /// Commits offsets in a transaction, which `adding` names for the group's coordinator epoch; one
+    /// Commits offsets in a transaction, to which `adding` adds them for the group's coordinator epoch; one
     /// outcome each (TRACES 23).
     #[tracing::instrument(name = "group", level = "debug", skip_all, fields(operation = "commit_in_transaction", consumer_group = name))]
     pub async fn commit_in_transaction(
         self: &Arc<Self>,
         name: &str,
         (member, instance, generation): (&str, Option<&str>, i32),
-        adding: impl FnOnce(i64) -> TransactionOffsets,
+        offsets: Vec<(TopicPartition, CommittedOffset)>,
+        adding: impl FnOnce(i64, Vec<(TopicPartition, CommittedOffset)>) -> TransactionOffsets,
     ) -> Result<Result<Vec<Result<(), LookupError>>, TransactionError>, GroupFault> {
         // Older producers do not say for whom they commit: their transaction alone judges them.
         let anonymous = generation < 0 && member.is_empty() && instance.is_none();
         self.with(name, generation < 0, async |slot, live| {
             if !anonymous {
-                let identity = (member, instance, generation);
+                let (identity, committing) = ((member, instance, generation), Committing::InTransaction);
+                let partitions = offsets.iter().map(|(partition, _)| *partition);
                 live.group
-                    .may_commit(self.now(), identity, Committing::InTransaction)?;
+                    .may_commit(self.now(), identity, committing, partitions)?;
             }
             let epoch = self.stored_epoch(slot, live).await?;
-            let added = self.metadata.add_transaction_offsets(adding(epoch)).await;
+            let added = self
+                .metadata
+                .add_transaction_offsets(adding(epoch, offsets))
+                .await;
             if let Err(TransactionError::GroupFenced(_)) = added {
                 live.forget();
                 self.wake(slot);

@@ -33,7 +33,11 @@ fn a_group_goes_back_when_its_last_member_of_the_newer_protocol_leaves_or_falls_
         for _ in 0..2 {
             assert_eq!(story.group.state(), GroupState::PreparingRebalance);
             assert_eq!(story.heartbeat("a", 2), Err(GroupFault::RebalanceInProgress));
-            assert_eq!(story.may_commit("a", 2), Ok(()), "what it has done counts");
+            assert_eq!(
+                story.may_commit("a", 2, &[0, 1]),
+                Ok(()),
+                "what it has done counts"
+            );
             story.restart();
         }
         let again = story

@@ -15,7 +15,7 @@ use kafka_protocol::messages::consumer_protocol_subscription::{
 };
 use kafka_protocol::protocol::Encodable as _;
 use kafka_protocol::protocol::StrBytes;
-use streamhouse_metadata::ids::TopicId;
+use streamhouse_metadata::ids::{self, TopicId};
 use streamhouse_metadata::model::group::{GroupState, StoredGroup};
 use uuid::Uuid;
 
@@ -185,10 +185,14 @@ impl Story {
         beat.map(|(reply, _)| reply)
     }
 
-    fn may_commit(&mut self, member: &str, generation: i32) -> Result<(), GroupFault> {
+    fn may_commit(&mut self, member: &str, generation: i32, partitions: &[i32]) -> Result<(), GroupFault> {
+        let partitions = partitions.iter().map(|partition| ids::TopicPartition {
+            topic: TOPIC,
+            partition: *partition,
+        });
         let committing = Committing::Plain { knows_epochs: true };
         self.group
-            .may_commit(self.now, (member, None, generation), committing)
+            .may_commit(self.now, (member, None, generation), committing, partitions)
     }
 
     /// A stable classic group in generation 1; the first is its leader.

@@ -18,8 +18,8 @@ fn who_joins_with_the_newer_protocol_gets_what_a_classic_member_has_given_up() {
     let mut story = Story::classic(&[("a", &[0, 1, 2, 3])]);
     let joined = story.beat(newer("n")).unwrap();
     assert_eq!((joined.epoch, numbers(joined)), (2, vec![]));
-    assert_eq!(story.may_commit("a", 1), Ok(()));
-    assert_eq!(story.may_commit("a", 2), Err(GroupFault::IllegalGeneration));
+    assert_eq!(story.may_commit("a", 1, &[0, 3]), Ok(()));
+    assert_eq!(story.may_commit("a", 2, &[0]), Err(GroupFault::IllegalGeneration));
     // It is told to join, and then to give up what is not its any more.
     assert_eq!(
         story.sync("a", 1, Vec::new()),
@@ -34,6 +34,13 @@ fn who_joins_with_the_newer_protocol_gets_what_a_classic_member_has_given_up() {
         story.restart();
     }
     assert_eq!(story.rejoin("a", &[0, 1]), 2);
+    for _ in 0..2 {
+        // What it has had since it came, it commits in the generation in which it came.
+        assert_eq!(story.may_commit("a", 1, &[0, 1]), Ok(()));
+        assert_eq!(story.may_commit("a", 1, &[2]), Err(GroupFault::IllegalGeneration));
+        assert_eq!(story.may_commit("a", 0, &[0]), Err(GroupFault::IllegalGeneration));
+        story.restart();
+    }
     assert_eq!(story.synced("a", 2), [0, 1]);
     assert_eq!(story.heartbeat("a", 2), Ok(()));
     assert_eq!(story.beat(beating("n", 2)).map(numbers), Ok(vec![2, 3]));
@@ -51,6 +58,7 @@ fn who_gives_everything_up_before_it_joins_is_moved_at_once() {
     let mut story = Story::classic(&[("a", &[0, 1, 2, 3])]);
     story.beat(newer("n")).unwrap();
     assert_eq!(story.rejoin("a", &[]), 2);
+    assert_eq!(story.may_commit("a", 1, &[0, 1]), Ok(()), "its since before");
     assert_eq!(story.beat(beating("n", 2)).map(numbers), Ok(vec![2, 3]));
     assert_eq!(story.synced("a", 2), [0, 1]);
 }

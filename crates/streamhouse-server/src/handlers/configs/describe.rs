@@ -1,7 +1,10 @@
 //! DescribeConfigs v1–v4: configurations of topics and client metrics, and the settings of this agent.
 //!
 //! Brokers are shown what has a counterpart in Kafka (see `broker`), all of it read-only. Other kinds of
-//! resources (broker loggers, groups) are refused by name.
+//! resources (broker loggers, groups) are refused by name. A resource named twice is described once, where Kafka
+//! repeats itself; its keys are then those of both.
+
+use std::collections::HashMap;
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::{
@@ -44,8 +47,9 @@ pub async fn handle(
         documentation: request.include_documentation && typed,
         typed,
     };
-    let mut results = Vec::with_capacity(request.resources.len());
-    for resource in request.resources {
+    let resources = together(request.resources);
+    let mut results = Vec::with_capacity(resources.len());
+    for resource in resources {
         let described = describe(context, &resource, wanted).await;
         let (result, configs) = match described {
             Ok(configs) => (Ok(()), configs),
@@ -64,6 +68,25 @@ pub async fn handle(
     let outcome = error_code::worst(results.iter().map(|result| result.error_code));
     let response = DescribeConfigsResponse::default().with_results(results);
     Response::encode(&context.head, &response, outcome)
+}
+
+/// Each resource once, with all keys that are asked for; no keys mean all.
+fn together(resources: Vec<DescribeConfigsResource>) -> Vec<DescribeConfigsResource> {
+    let mut all: Vec<DescribeConfigsResource> = Vec::with_capacity(resources.len());
+    let mut at = HashMap::new();
+    for resource in resources {
+        let key = (resource.resource_type, resource.resource_name.clone());
+        let first = *at.entry(key).or_insert(all.len());
+        let Some(first) = all.get_mut(first) else {
+            all.push(resource);
+            continue;
+        };
+        match (&mut first.configuration_keys, resource.configuration_keys) {
+            (Some(keys), Some(more)) if !keys.is_empty() && !more.is_empty() => keys.extend(more),
+            (keys, _) => *keys = None,
+        }
+    }
+    all
 }
 
 async fn describe(

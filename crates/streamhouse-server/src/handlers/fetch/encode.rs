@@ -13,13 +13,15 @@ use streamhouse_observability::families::ApiOutcome;
 use streamhouse_storage::reader::Records;
 
 use crate::handlers::error_code::NONE;
-use crate::handlers::response::{self, Response};
+use crate::handlers::response::{self, EncodeError, Response};
 use crate::handlers::topics::TopicKey;
 use crate::listener::guard::RequestHead;
 use crate::listener::responses::Held;
 
 /// First flexible version.
 const FLEXIBLE: i16 = 12;
+/// The largest length that the protocol can say.
+const FRAME_BYTES_MAX: usize = i32::MAX as usize;
 
 pub(super) struct Topic {
     pub(super) key: TopicKey,
@@ -122,7 +124,7 @@ pub(super) fn response(
     topics: Vec<Topic>,
     outcome: ApiOutcome,
     throttle: Duration,
-) -> Response {
+) -> Result<Response, EncodeError> {
     let version = head.version;
     let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
     let mut out = Parts {
@@ -150,16 +152,17 @@ pub(super) fn response(
     if !out.buffer.is_empty() {
         parts.push(out.buffer.freeze());
     }
-    let mut response = Response {
+    let length: usize = parts.iter().map(Bytes::len).sum::<usize>() - 4;
+    response::check_length(head, length, FRAME_BYTES_MAX)?;
+    put_length(&mut parts, length);
+    Ok(Response {
         parts,
         outcome,
         after: None,
         throttle,
         may_wait: Duration::ZERO,
         memory: Held::default(),
-    };
-    put_length(&mut response.parts);
-    response
+    })
 }
 
 fn write_partition(out: &mut Parts, version: i16, partition: Partition) {
@@ -197,8 +200,7 @@ fn write_partition(out: &mut Parts, version: i16, partition: Partition) {
 }
 
 /// The length stands in the first part and counts all of them.
-fn put_length(parts: &mut [Bytes]) {
-    let length: usize = parts.iter().map(Bytes::len).sum::<usize>() - 4;
+fn put_length(parts: &mut [Bytes], length: usize) {
     if let Some(first) = parts.first_mut() {
         let mut copy = BytesMut::from(&first[..]);
         copy[..4].copy_from_slice(&(length as u32).to_be_bytes());

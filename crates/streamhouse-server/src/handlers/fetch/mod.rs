@@ -45,19 +45,14 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
         false => (NO_SESSION, SESSIONLESS_EPOCH),
     };
     let (named, forgotten) = asked(request, version);
-    let (mode, places) = match agent.fetch_sessions.begin(session, named, &forgotten) {
+    let by_id = version >= TOPIC_IDS;
+    let (mode, places) = match agent.fetch_sessions.begin(session, by_id, named, &forgotten) {
         Ok(begun) => begun,
         Err(fault) => {
             let code = error_code::request_fault(&fault.into()).code();
             let (topics, quiet) = (Vec::new(), Duration::ZERO);
             let codes = (code, NO_SESSION);
-            return Ok(encode::response(
-                &context.head,
-                codes,
-                topics,
-                ApiOutcome::Ok,
-                quiet,
-            ));
+            return encode::response(&context.head, codes, topics, ApiOutcome::Ok, quiet);
         }
     };
     let (resolved, mut topics, partitions) = plan_all(context, &places).await;
@@ -66,20 +61,22 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
         .flat_map(|topic| &topic.partitions)
         .any(|partition| partition.error_code != NONE);
     let max_bytes = terms.max_bytes.min(agent.settings.fetch_bytes_max as usize);
-    let fetch = FetchRequest {
+    let mut fetch = FetchRequest {
         partitions,
         max_bytes,
         min_bytes: terms.min_bytes.min(max_bytes),
         read_committed: terms.read_committed,
         max_wait: if failed { Duration::ZERO } else { terms.max_wait },
     };
-    let starts = fetch.partitions.iter();
+    let (results, woken_at, held) = read_within_memory(context, &mut fetch).await;
+    // Where it was refused its client has begun nowhere. Nothing can be committed of an answer that is still to come.
+    let read = fetch.partitions.iter().zip(&results);
+    let read = read.filter(|(_, result)| result.is_ok());
     context.agent.consumption.fetching(
         || context.client(),
         &context.fetching,
-        starts.map(|wanted| (wanted.partition, wanted.offset)),
+        read.map(|(wanted, _)| (wanted.partition, wanted.offset)),
     );
-    let (results, woken_at, held) = read_within_memory(context, fetch).await;
     let throttle = context
         .charge_quota(QuotaKey::ConsumerByteRate, length(&results))
         .await;
@@ -102,14 +99,14 @@ pub async fn handle(context: &RequestContext, request: WireRequest) -> Result<Re
         Mode::Sessionless => NO_SESSION,
         Mode::Full => agent
             .fetch_sessions
-            .make(&places, |at, nth| told(&topics[at].partitions[nth])),
+            .make(&places, by_id, |at, nth| told(&topics[at].partitions[nth])),
         Mode::Incremental { id } => {
             leave_out_unchanged(&agent.fetch_sessions, id, &mut topics);
             id
         }
     };
     let codes = (NONE, session_id);
-    let mut response = encode::response(&context.head, codes, topics, outcome, throttle);
+    let mut response = encode::response(&context.head, codes, topics, outcome, throttle)?;
     response.memory = held;
     if let Some(woken_at) = woken_at {
         let metrics = agent.metrics.clone();
@@ -244,7 +241,7 @@ fn count_refused(context: &RequestContext, topics: &[Topic], resolved: &[Resolve
 /// [`crate::listener::responses`]). Also says when the commit was made that was waited for.
 async fn read_within_memory(
     context: &RequestContext,
-    mut fetch: FetchRequest,
+    fetch: &mut FetchRequest,
 ) -> (Vec<Result<Fetched, ReadError>>, Option<Instant>, Held) {
     let memory = &context.agent.responses;
     fetch.max_bytes = memory.allowance(fetch.max_bytes);
@@ -254,7 +251,7 @@ async fn read_within_memory(
     if waiting.is_none() {
         fetch.min_bytes = fetch.min_bytes.min(FLOOR_BYTES);
     }
-    let (results, woken_at) = read(context, &fetch).await;
+    let (results, woken_at) = read(context, fetch).await;
     drop(waiting);
     let bytes = length(&results);
     if let Some(held) = memory.hold(bytes) {
@@ -268,7 +265,7 @@ async fn read_within_memory(
     fetch.max_bytes = FLOOR_BYTES;
     fetch.min_bytes = 0;
     fetch.max_wait = Duration::ZERO;
-    let (results, _) = read(context, &fetch).await;
+    let (results, _) = read(context, fetch).await;
     let held = memory.hold(length(&results)).unwrap_or_default();
     (results, woken_at, held)
 }

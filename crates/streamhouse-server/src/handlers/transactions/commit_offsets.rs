@@ -3,6 +3,8 @@
 //! From v3 on the member says who it is and is judged as in a plain commit (KIP-447), but that it may commit before
 //! its group has an assignment, as in Kafka; from v5 on its group joins the transaction by itself (KIP-890 part 2).
 
+use std::sync::Arc;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
@@ -10,6 +12,7 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 use kafka_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use streamhouse_metadata::ids::TopicPartition;
 use streamhouse_metadata::model::group::CommittedOffset;
+use streamhouse_metadata::store::StoreError;
 use streamhouse_metadata::store::transactions::TransactionError;
 use streamhouse_observability::registry::Topic;
 
@@ -19,7 +22,7 @@ use crate::handlers::context::RequestContext;
 use crate::handlers::error_code::{self, NONE, RequestFault};
 use crate::handlers::offset_commit::METADATA_BYTES_MAX;
 use crate::handlers::response::{EncodeError, Response};
-use crate::handlers::topics::TopicKey;
+use crate::handlers::topics::{KnownTopic, TopicKey};
 use crate::transaction::TransactionFault;
 
 /// First version that knows TRANSACTION_ABORTABLE, and first whose groups join by themselves.
@@ -33,7 +36,12 @@ pub async fn handle(
     context: &RequestContext,
     request: TxnOffsetCommitRequest,
 ) -> Result<Response, EncodeError> {
-    let (places, offsets) = plan(context, &request).await;
+    let names = request
+        .topics
+        .iter()
+        .map(|topic| TopicKey::Name(topic.name.to_string()));
+    let known = context.agent.topics.read(&names.collect::<Vec<_>>()).await;
+    let (places, offsets) = plan(&request, &known);
     let version = context.head.version;
     let asking = asking(
         &request.transactional_id,
@@ -56,13 +64,22 @@ pub async fn handle(
     }
     let unknown = error_code::request_fault(&RequestFault::UnknownTopic).code();
     if let Ok(outcomes) = &held {
-        let refused = places.iter().flatten().filter_map(|place| match place {
-            Err(code) => Some(*code),
-            Ok(at) => outcomes.get(*at).is_none_or(Result::is_err).then_some(unknown),
-        });
-        // Mostly for topics that do not exist; which one it is, none of these errors asks.
-        for code in refused {
-            context.count_refused(Some(Topic::UNKNOWN), Some(&request.group_id), code);
+        for (at, places) in places.iter().enumerate() {
+            let name = known.as_ref().map(|known| match known.get(at) {
+                Some(Some(known)) => known.topic.name.as_str(),
+                Some(None) | None => Topic::UNKNOWN,
+            });
+            for place in places {
+                match place {
+                    // Where the topics could not be looked up nobody knows whether they exist.
+                    Err(code) => context.count_refused(name.ok(), Some(&request.group_id), *code),
+                    Ok(at) if outcomes.get(*at).is_none_or(Result::is_err) => {
+                        // Deleted since it was looked up.
+                        context.count_refused(Some(Topic::UNKNOWN), Some(&request.group_id), unknown);
+                    }
+                    Ok(_) => {}
+                }
+            }
         }
     }
     let code = |place: Place| match (&held, place) {
@@ -101,22 +118,17 @@ fn fault_code(fault: &TransactionFault, version: i16) -> i16 {
     }
 }
 
-async fn plan(
-    context: &RequestContext,
+fn plan(
     request: &TxnOffsetCommitRequest,
+    known: &Result<Vec<Option<Arc<KnownTopic>>>, StoreError>,
 ) -> (Vec<Vec<Place>>, Vec<(TopicPartition, CommittedOffset)>) {
-    let names = request
-        .topics
-        .iter()
-        .map(|topic| TopicKey::Name(topic.name.to_string()));
-    let known = context.agent.topics.read(&names.collect::<Vec<_>>()).await;
     let mut offsets = Vec::new();
     let mut places = Vec::with_capacity(request.topics.len());
     for (at, topic) in request.topics.iter().enumerate() {
         let mut of_topic = Vec::with_capacity(topic.partitions.len());
         for wanted in &topic.partitions {
             let metadata = wanted.committed_metadata.as_deref().unwrap_or_default();
-            let partition = match &known {
+            let partition = match known {
                 Err(error) => Err(error_code::store(error).code()),
                 Ok(_) if metadata.len() > METADATA_BYTES_MAX => {
                     Err(error_code::request_fault(&RequestFault::OffsetMetadata(metadata.len())).code())

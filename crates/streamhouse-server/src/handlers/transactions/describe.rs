@@ -1,4 +1,6 @@
 //! DescribeTransactions v0: state, producer and partitions of transactional ids (KIP-664).
+//!
+//! An id named twice is described once, where Kafka repeats itself.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +16,7 @@ use streamhouse_metadata::store::StoreError;
 use super::phase_name;
 use crate::handlers::context::RequestContext;
 use crate::handlers::error_code;
+use crate::handlers::once::each_once;
 use crate::handlers::response::{EncodeError, Response};
 use crate::transaction::TransactionFault;
 
@@ -21,8 +24,9 @@ pub async fn handle(
     context: &RequestContext,
     request: DescribeTransactionsRequest,
 ) -> Result<Response, EncodeError> {
-    let mut states = Vec::with_capacity(request.transactional_ids.len());
-    for id in request.transactional_ids {
+    let wanted = each_once(request.transactional_ids);
+    let mut states = Vec::with_capacity(wanted.len());
+    for id in wanted {
         let state = match find(context, &id).await {
             Ok(state) => state,
             Err(fault) => {

@@ -1,6 +1,7 @@
 //! DescribeProducers v0: who writes to a partition, and since where its transaction is open (KIP-664).
 //!
 //! The coordinator's epoch is never told (−1): markers are not kept apart, so whose the last one was is not known.
+//! A partition named twice is described once, where Kafka repeats itself.
 
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
@@ -10,6 +11,7 @@ use streamhouse_metadata::model::producer::ActiveProducer;
 
 use crate::handlers::context::RequestContext;
 use crate::handlers::error_code::{self, RequestFault};
+use crate::handlers::once::partitions_once;
 use crate::handlers::response::{EncodeError, Response};
 use crate::handlers::topics::{KnownTopic, TopicKey};
 
@@ -17,15 +19,14 @@ pub async fn handle(
     context: &RequestContext,
     request: DescribeProducersRequest,
 ) -> Result<Response, EncodeError> {
-    let names = request
-        .topics
-        .iter()
-        .map(|topic| TopicKey::Name(topic.name.to_string()));
+    let asked = request.topics.into_iter();
+    let asked = partitions_once(asked.map(|topic| (topic.name, topic.partition_indexes)));
+    let names = asked.iter().map(|(name, _)| TopicKey::Name(name.to_string()));
     let known = context.agent.topics.read(&names.collect::<Vec<_>>()).await;
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for (at, topic) in request.topics.into_iter().enumerate() {
-        let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
-        for index in topic.partition_indexes {
+    let mut topics = Vec::with_capacity(asked.len());
+    for (at, (name, indexes)) in asked.into_iter().enumerate() {
+        let mut partitions = Vec::with_capacity(indexes.len());
+        for index in indexes {
             let found = match &known {
                 Ok(known) => find(context, known[at].as_deref(), index).await,
                 Err(error) => Err(error_code::store(error).code()),
@@ -39,7 +40,7 @@ pub async fn handle(
         topics.push(
             TopicResponse::default()
                 .with_partitions(partitions)
-                .with_name(topic.name),
+                .with_name(name),
         );
     }
     let codes = topics.iter().flat_map(|topic| &topic.partitions);

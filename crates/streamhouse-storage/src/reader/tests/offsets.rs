@@ -67,6 +67,24 @@ async fn trace_14_offsets_are_found_by_time_to_the_exact_record() {
     assert_eq!((max.offset, max.timestamp), (29, 2_009));
 }
 
+/// A producer wrote larger timestamps into headers than its records have.
+#[tokio::test]
+async fn a_batch_that_claims_a_later_time_than_its_records_have_hides_nothing_behind_it() {
+    let house = house(NO_TAIL, 0).await;
+    for _ in 0..2 {
+        let liar = TestBatch {
+            claimed_timestamp: Some(9_000),
+            ..TestBatch::of(10, "liar").at(1_000)
+        };
+        house.append(0, &[liar]).await;
+    }
+    house.append(0, &[TestBatch::of(10, "honest").at(2_000)]).await;
+    let partition = house.partition(0);
+    let query = OffsetQuery::Timestamp(2_004);
+    let found = house.reader.list_offset(partition, query, false).await.unwrap();
+    assert_eq!((found.offset, found.timestamp), (24, 2_004));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]

@@ -211,3 +211,21 @@ async fn one_fetch_over_many_large_segments_leaves_room_for_others_and_reads_all
     }
     assert_eq!(served, [true; 10]);
 }
+
+#[tokio::test]
+async fn what_lies_before_a_damaged_segment_is_read_all_the_same() {
+    let house = house(NO_TAIL, 0).await;
+    house.append(0, &[TestBatch::of(10, "whole")]).await;
+    house.append(0, &[TestBatch::of(10, "damaged")]).await;
+    assert_eq!(decode(&house.fetch(0, 0, 1).await.unwrap()).len(), 10);
+    house.objects.plan(Call::Get, Plan::Truncate(1));
+    let fetched = house.fetch(0, 0, 1 << 20).await.unwrap();
+    assert_eq!(
+        decode(&fetched).len(),
+        10,
+        "what is good, although more was asked for"
+    );
+    house.objects.plan(Call::Get, Plan::Truncate(1));
+    let refused = house.fetch(0, 10, 1 << 20).await;
+    assert!(matches!(refused, Err(ReadError::Damaged { .. })), "{refused:?}");
+}

@@ -1,7 +1,8 @@
 //! Which task is due when: a pure table, given every "now".
 //!
 //! Invariant: a task that has nothing to do has no date, and no date means no wake-up. Commits do not
-//! wake anything by themselves: the first one after a quiet time fixes one look for all that follow.
+//! wake anything by themselves: the first one after a quiet time fixes one look for all that follow. A task that
+//! is due again at once waits until every other one that is due had its turn.
 
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub(super) struct Agenda {
     options: UpkeepOptions,
     due: [Option<Instant>; Task::ALL.len()],
     failures: [u32; Task::ALL.len()],
+    /// The task that ran last.
+    last: Task,
     /// When to look for what commits have left.
     commit_look: Option<Instant>,
     committed_since_expiry: bool,
@@ -92,6 +95,7 @@ impl Agenda {
         let mut agenda = Self {
             due: [Some(now); Task::ALL.len()],
             failures: [0; Task::ALL.len()],
+            last: Task::Verify,
             commit_look: None,
             committed_since_expiry: true,
             retention_not_before: now + options.retention_check_interval,
@@ -110,9 +114,10 @@ impl Agenda {
         if self.commit_look.is_some_and(|look| look <= now) {
             return Step::Look;
         }
-        for task in Task::ALL {
-            if self.due[task as usize].is_some_and(|due| due <= now) {
-                return Step::Run(task);
+        let (before, after) = Task::ALL.split_at(self.last as usize + 1);
+        for task in after.iter().chain(before) {
+            if self.due[*task as usize].is_some_and(|due| due <= now) {
+                return Step::Run(*task);
             }
         }
         Step::Sleep(self.due.iter().flatten().chain(&self.commit_look).min().copied())
@@ -157,6 +162,7 @@ impl Agenda {
     }
 
     pub(super) fn done(&mut self, task: Task, next: Next, now: Instant) {
+        self.last = task;
         self.failures[task as usize] = 0;
         self.due[task as usize] = match next {
             Next::Idle => None,
@@ -176,6 +182,7 @@ impl Agenda {
     }
 
     pub(super) fn failed(&mut self, task: Task, now: Instant) {
+        self.last = task;
         let failures = &mut self.failures[task as usize];
         let pause = FAILURE_PAUSE_FIRST
             .saturating_mul(1 << (*failures).min(16))
@@ -258,6 +265,26 @@ mod tests {
         assert_eq!(agenda.step(due), Step::Run(Task::Retention));
         agenda.done(Task::Retention, Next::Idle, due);
         assert_eq!(agenda.step(due), Step::Sleep(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tasks_that_are_due_again_at_once_take_turns_with_all_others() {
+        let now = Instant::now();
+        let mut agenda = settled(now);
+        agenda.look_after_commits(now);
+        agenda.due[Task::Retention as usize] = Some(now);
+        let mut ran = Vec::new();
+        for _ in 0..8 {
+            let Step::Run(task) = agenda.step(now) else {
+                panic!("something is due");
+            };
+            ran.push(task.name());
+            let busy = matches!(task, Task::Settle | Task::Retention);
+            agenda.done(task, if busy { Next::Now } else { Next::Idle }, now);
+        }
+        let first = ["settle", "compaction", "retention", "deleting"];
+        let again = ["settle", "retention", "settle", "retention"];
+        assert_eq!(ran, [first, again].concat());
     }
 
     #[tokio::test(start_paused = true)]

@@ -130,6 +130,29 @@ async fn trace_08_a_fenced_agent_discards_what_it_holds_and_starts_anew() {
     assert_ne!(identity.borrow().incarnation, before);
 }
 
+/// Fenced, and the metadata store is down when it wants to start anew.
+#[tokio::test]
+async fn what_comes_while_an_agent_cannot_start_anew_is_answered_at_its_deadline() {
+    let house = house(options(0)).await;
+    house
+        .metadata
+        .fence(house.writer.identity().borrow().incarnation)
+        .await
+        .unwrap();
+    house.metadata.refuse_agents(true);
+    let refused = house.append(0, &TestBatch::of(1, "zombie")).await;
+    assert_eq!(refused, [Err(AppendError::Fenced)]);
+    assert_eq!(house.writer.oldest(), None, "nothing waits any more");
+    let in_a_second = Append {
+        deadline: Instant::now() + Duration::from_secs(1),
+        ..house.entry(0, &TestBatch::of(1, "meanwhile"))
+    };
+    let answered = house.writer.append(vec![in_a_second]).await;
+    assert_eq!(answered, [Err(AppendError::TimedOut)]);
+    house.metadata.refuse_agents(false);
+    assert_eq!(base_offset(&house.append(0, &TestBatch::of(1, "new")).await), 0);
+}
+
 #[tokio::test]
 async fn trace_09_a_commit_whose_reply_is_lost_is_repeated_under_its_number_and_stored_once() {
     for fault in [
