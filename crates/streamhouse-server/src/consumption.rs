@@ -3,8 +3,8 @@
 //! A group's offset that moved forward counts by how far it moved. Its first commit in a partition counts from
 //! where that client was first given what it fetched, not from where it was refused: a client is its id and its
 //! address, without the port, because consumers fetch and commit over different connections. Each connection
-//! tells once per partition, so a client that comes back begins anew. A client that nobody saw, such as a tool that sets offsets, counts
-//! nothing. What is remembered is bounded; the clients that began longest ago go first.
+//! tells once per partition, so a client that comes back begins anew. A client that nobody saw, such as a tool
+//! that sets offsets, counts nothing. What is remembered is bounded; the clients that began longest ago go first.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
