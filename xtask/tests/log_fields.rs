@@ -188,7 +188,10 @@ fn written() -> Found {
 }
 
 /// Lines at WARN and ERROR that cannot repeat in a loop, or each time say something new.
-const EACH_TIME: [&str; 17] = [
+const EACH_TIME: [&str; 19] = [
+    // Once, at the start.
+    "the clock was ahead in an earlier run; what the metadata store stamps goes on from there",
+    "the log of the metadata store could not be copied into it",
     // The agent ends or starts anew after these.
     "stopping: the disk did not confirm a write",
     "the Kafka listener ended abnormally",
