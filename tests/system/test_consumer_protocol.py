@@ -241,6 +241,13 @@ def held(member: EpochMember) -> set[int]:
     return set().union(*member.assigned.values())
 
 
+def with_all_four(wire: Connection, topic: str) -> EpochMember:
+    """The only member of a new group, once it has the topic's four partitions."""
+    member = EpochMember(wire, unique("group"), (topic,)).enter()
+    wait_until(lambda: member.beat() == NONE and held(member) == {0, 1, 2, 3}, 60, "it has everything", every=0.1)
+    return member
+
+
 def told_to_keep(member: EpochMember, count: int) -> set[int]:
     """Heartbeats until the member shall have so many partitions; what it has to give up for that, and has not yet."""
     before = held(member)
@@ -268,8 +275,7 @@ def test_a_member_commits_in_an_older_epoch_what_it_has_had_since_then(broker):
     topic = create_topic(broker.address, unique("older"), 4)
     coordinated(broker)
     with Connection(broker.address) as wire:
-        member = EpochMember(wire, unique("group"), (topic,)).enter()
-        wait_until(lambda: member.beat() == NONE and held(member) == {0, 1, 2, 3}, 60, "it has everything", every=0.1)
+        member = with_all_four(wire, topic)
         first = member.epoch
         others = [EpochMember(wire, member.group, (topic,)).enter()]
         gone = told_to_keep(member, 2)
@@ -304,8 +310,7 @@ def test_who_has_still_more_to_give_up_stays_in_its_epoch(broker):
     topic = create_topic(broker.address, unique("more"), 4)
     coordinated(broker)
     with Connection(broker.address) as wire:
-        member = EpochMember(wire, unique("group"), (topic,)).enter()
-        wait_until(lambda: member.beat() == NONE and held(member) == {0, 1, 2, 3}, 60, "it has everything", every=0.1)
+        member = with_all_four(wire, topic)
         first = member.epoch
         others = [EpochMember(wire, member.group, (topic,)).enter()]
         told_to_keep(member, 2)

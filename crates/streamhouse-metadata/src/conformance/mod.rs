@@ -10,6 +10,7 @@ pub mod commits;
 pub mod groups;
 pub mod lifetimes;
 pub mod reading;
+pub mod swaps;
 pub mod topics;
 pub mod transactions;
 
@@ -42,15 +43,15 @@ macro_rules! conformance_tests {
             reading: inline_payloads_are_returned_as_committed,
             reading: a_look_up_stops_at_its_byte_limit_with_at_least_one_segment,
             lifetimes: trace_16_tombstones_are_listed_daily_and_kept_thirty_days,
-            lifetimes: trace_17_a_swap_needs_a_live_incarnation,
-            lifetimes: trace_17_a_swap_skips_partitions_that_changed,
-            lifetimes: trace_17_a_repeated_swap_leaves_the_object_alone,
+            swaps: trace_17_a_swap_needs_a_live_incarnation,
+            swaps: trace_17_a_swap_skips_partitions_that_changed,
+            swaps: trace_17_a_repeated_swap_leaves_the_object_alone,
             lifetimes: trace_18_a_recreated_name_inherits_nothing,
             lifetimes: trace_18_a_deleted_topic_refuses_its_batches_only,
             lifetimes: trace_19_idle_producers_expire_and_used_ones_stay,
             lifetimes: objects_die_with_their_last_segment,
             lifetimes: usage_is_what_is_stored_in_each_state_also_after_a_restart,
-            lifetimes: compaction_moves_inline_objects_into_stored_ones,
+            swaps: compaction_moves_inline_objects_into_stored_ones,
             lifetimes: node_ids_are_stable_per_address,
             groups: trace_24_a_takeover_raises_the_epoch_and_the_old_coordinator_writes_nothing,
             groups: trace_24_two_coordinators_cannot_both_create_a_group,

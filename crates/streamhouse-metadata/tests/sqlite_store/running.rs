@@ -186,3 +186,24 @@ async fn settling_comes_to_its_end_and_trims_the_log_while_commits_go_on() {
         "{commits} commits are kept, of which 20 are old"
     );
 }
+
+/// Each commit leaves more rows than a slice takes: who wanted all of them would never be done.
+#[tokio::test]
+async fn settling_wants_no_more_than_was_there_when_it_began() {
+    let mut files = Files::new(false);
+    files.store = None;
+    let mut options = files.options("metadata.db");
+    options.settle_rows_max = 3;
+    files.store = Some(Arc::new(SqliteStore::open(options).unwrap()));
+    let topic = topic(&files, "t", 8).await;
+    let batches: Vec<_> = (0..8).map(|i| batch(partition_of(&topic, i), 1, 0)).collect();
+    let mut agent = Agent::start(&files).await;
+    agent.put(&files, &batches).await;
+    let mut slices = 1;
+    while !files.store().settle().await.unwrap() {
+        agent.put(&files, &batches).await;
+        slices += 1;
+        assert!(slices < 10, "it runs after what comes");
+    }
+    assert!(slices >= 3, "{slices} slices of three rows for eight rows");
+}

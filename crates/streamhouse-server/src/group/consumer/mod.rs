@@ -22,6 +22,8 @@ mod coordinator_tests;
 #[cfg(test)]
 mod epoch_tests;
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
